@@ -1,0 +1,1 @@
+"""Octets <-> meaning. No I/O, no clock."""

@@ -1,0 +1,99 @@
+"""UDP datagrams in frames: one on the way in (or several, where the sender used UDP_SEGMENT), one on the way out."""
+
+import struct
+from typing import Final, NamedTuple
+
+from netstack.packet import frame, ipv4, ipv6, udp, vnet
+from netstack.packet.checksum import pseudo_sum
+from netstack.packet.reason import MalformedPacketError, Reason
+
+# virtio_net_hdr (of which nothing in network byte order is read but octets), IPv4 without options, UDP.
+_PLAIN: Final = struct.Struct("!BB8xBBHHHBB2x4s4sHHHH")
+_PLAIN_LEN: Final = vnet.VNET_LEN + ipv4.HEADER_LEN + udp.HEADER_LEN
+
+
+class Datagram(NamedTuple):
+    """What a client sent over UDP."""
+
+    client: bytes
+    client_port: int
+    server: bytes
+    server_port: int
+    payloads: list[bytes]
+    """Mostly one; more where the kernel handed over a segmentation-offloaded train of equal datagrams."""
+    tos: int
+    ttl: int
+    packet: bytes
+    """The IP packet, for an ICMP error to quote."""
+
+
+def parse(octets: bytes) -> Datagram:
+    """Read a frame that holds UDP; raises MalformedPacketError (also bad-checksum and fragment)."""
+    return _parse_plain(octets) or _parse_any(octets)
+
+
+def _parse_plain(octets: bytes) -> Datagram | None:
+    """What nearly every datagram is, in a third of the time; None for whatever is not exactly that.
+
+    One datagram over IPv4 without options, no fragment, no padding, its UDP checksum left to the offload.
+    """
+    if len(octets) < _PLAIN_LEN:
+        return None
+    (
+        flags, gso_type, vihl, tos, total, _, fragment, ttl, protocol, client, server,
+        client_port, server_port, length, _,
+    ) = _PLAIN.unpack_from(octets)  # fmt: skip
+    if (
+        vihl != 0x45
+        or protocol != udp.PROTOCOL
+        or not flags & (vnet.F_NEEDS_CSUM | vnet.F_DATA_VALID)
+        or gso_type != vnet.GSO_NONE
+        or fragment & ~ipv4.DF
+        or total != len(octets) - vnet.VNET_LEN
+        or length != total - ipv4.HEADER_LEN
+        or int.from_bytes(octets[10:30], "big") % 0xFFFF  # the header's checksum: see netstack.packet.checksum
+    ):
+        return None
+    return Datagram(client, client_port, server, server_port, [octets[_PLAIN_LEN:]], tos, ttl, octets[10:])
+
+
+def _parse_any(octets: bytes) -> Datagram:
+    whole = frame.parse(octets)
+    if whole.protocol != udp.PROTOCOL:
+        raise MalformedPacketError(Reason.UNKNOWN_PROTOCOL, f"protocol {whole.protocol} is not UDP")
+    header = udp.parse(octets, whole.upper, whole.end)
+    if not whole.trusted and not udp.verify(octets, whole.upper, header, whole.source, whole.destination):
+        raise MalformedPacketError(Reason.BAD_CHECKSUM, "UDP")
+    start = whole.upper + udp.HEADER_LEN
+    payload = octets[start : whole.upper + header.length]
+    if whole.gso_type & ~vnet.GSO_ECN == vnet.GSO_UDP_L4 and 0 < whole.gso_size < len(payload):
+        size = whole.gso_size
+        payloads = [payload[at : at + size] for at in range(0, len(payload), size)]
+    else:
+        payloads = [payload]
+    return Datagram(
+        client=whole.source,
+        client_port=header.source_port,
+        server=whole.destination,
+        server_port=header.destination_port,
+        payloads=payloads,
+        tos=whole.tos,
+        ttl=whole.ttl,
+        packet=whole.packet,
+    )
+
+
+def emit(source: bytes, source_port: int, client: bytes, client_port: int, payload: bytes, *, tos: int = 0) -> bytes:
+    """A frame that brings one datagram to the client; the kernel completes its checksum.
+
+    It may be larger than the TUN's MTU: what is written to a TUN is received by the kernel, which takes up to 65535.
+    """
+    length = udp.HEADER_LEN + len(payload)
+    partial = pseudo_sum(source, client, udp.PROTOCOL, length)
+    head = source_port.to_bytes(2, "big") + client_port.to_bytes(2, "big") + length.to_bytes(2, "big")
+    if len(source) == 4:
+        ip = ipv4.emit(source, client, udp.PROTOCOL, length, tos=tos)
+    else:
+        ip = ipv6.emit(source, client, udp.PROTOCOL, length, traffic_class=tos)
+    offload = vnet.emit(vnet.GSO_NONE, len(ip) + udp.HEADER_LEN, 0, len(ip), 6)
+    return offload + ip + head + partial.to_bytes(2, "big") + payload

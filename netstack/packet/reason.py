@@ -1,0 +1,77 @@
+"""Why something was refused or dropped: one enum, used by counters, traces, logs, answers and tests alike."""
+
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """The slug of a refusal or a drop. Nothing is dropped without one."""
+
+    # Policy: what a blocked thing gets.
+    NOT_WHITELISTED = "not-whitelisted"
+    QUIC_BLOCKED = "quic-blocked"
+    NAME_DENIED = "name-denied"
+    ENCRYPTED_DNS = "encrypted-dns"
+    REBIND = "rebind"
+    TRACKER_DOWN = "tracker-down"
+    REFUSED_TOO_OFTEN = "refused-too-often"
+    MULTICAST = "multicast"
+
+    # Octets from the TUN that are no packet we can forward.
+    MALFORMED_VNET = "malformed-vnet"
+    MALFORMED_IP = "malformed-ip"
+    MALFORMED_TCP = "malformed-tcp"
+    MALFORMED_UDP = "malformed-udp"
+    MALFORMED_ICMP = "malformed-icmp"
+    MALFORMED_DNS = "malformed-dns"
+    UNSUPPORTED_DNS = "unsupported-dns"
+    MALFORMED_EXTENSION = "malformed-extension"
+    BAD_CHECKSUM = "bad-checksum"
+    FRAGMENT = "fragment"
+    FRAGMENT_OVERLAP = "fragment-overlap"
+    FRAGMENT_TIMEOUT = "fragment-timeout"
+    UNKNOWN_PROTOCOL = "unknown-protocol"
+    TTL_EXCEEDED = "ttl-exceeded"
+
+    # Octets on a link between processes.
+    MALFORMED_FRAME = "malformed-frame"
+    WRONG_VERSION = "wrong-version"
+
+    # Queues, workers and limits.
+    QUEUE_FULL = "queue-full"
+    NO_WORKER = "no-worker"
+    FLOW_UNKNOWN = "flow-unknown"
+    FLOW_TABLE_FULL = "flow-table-full"
+    BUFFER_FULL = "buffer-full"
+    FRAGMENT_LIMIT = "fragment-limit"
+    WORKER_LOST = "worker-lost"
+    TUN_FULL = "tun-full"
+    WHITELIST_FULL = "whitelist-full"
+
+    # The far side.
+    CONNECTION_REFUSED = "connection-refused"
+    HOST_UNREACHABLE = "host-unreachable"
+    NET_UNREACHABLE = "net-unreachable"
+    CONNECT_TIMEOUT = "connect-timeout"
+    IDLE_TIMEOUT = "idle-timeout"
+    NO_PING_SOCKET = "no-ping-socket"
+    SOCKET_ERROR = "socket-error"
+    UPSTREAM_DOWN = "upstream-down"
+    UPSTREAM_TIMEOUT = "upstream-timeout"
+    UPSTREAM_MISMATCH = "upstream-mismatch"
+    REVOKED = "revoked"
+
+    @classmethod
+    def of_refusal(cls, slug: str) -> "Reason":
+        """The reason another process refused for; one that is not known here is a refusal all the same."""
+        try:
+            return cls(slug)
+        except ValueError:
+            return cls.NOT_WHITELISTED
+
+
+class MalformedPacketError(ValueError):
+    """Octets that are no packet of the kind that was parsed; the reason says which."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
