@@ -1,0 +1,335 @@
+"""Everything one process may say to another. Bump VERSION when a kind or one of its fields changes.
+
+A frame is one msgpack array, `[kind, ...fields]`. Each kind is defined once, below, with a line that says who says it
+to whom. `pack` and `unpack` are the only codec: what does not decode, or has another shape, is a MalformedFrameError,
+which the bus counts and drops. Times are CLOCK_MONOTONIC in seconds, shared by all processes of one host; addresses are
+packed, 4 or 16 octets.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, get_args
+
+import msgpack
+
+from netstack.wire import batches
+
+VERSION: Final = 1
+
+Traced = list[list[int]]
+"""Which packets of a batch are being traced: pairs of index and trace id."""
+
+
+class MalformedFrameError(ValueError):
+    """Octets on a link that are no message of the catalogue."""
+
+
+# --- the packets link: tun_io binds ROUTER; dns_filter, tcp_fwd and udp_fwd connect DEALER ----------------------------
+
+
+class Hello(NamedTuple):
+    """Worker -> tun_io: I am here, and these flows are mine (keys as in netstack.packet.flow)."""
+
+    version: int
+    stage: str
+    worker: str
+    pid: int
+    flows: list[bytes]
+
+
+class Welcome(NamedTuple):
+    """tun_io -> a worker: you are in the roster; packets may follow."""
+
+    version: int
+    worker: str
+    mtu: int
+
+
+class WhoAreYou(NamedTuple):
+    """tun_io -> a worker it does not know (it has just restarted): say Hello, with your flows."""
+
+    version: int
+
+
+class Heartbeat(NamedTuple):
+    """Worker -> tun_io, each half second: a worker silent for two seconds is gone."""
+
+    worker: str
+
+
+class Drain(NamedTuple):
+    """Worker -> tun_io: give me no new flows."""
+
+    worker: str
+
+
+class Bye(NamedTuple):
+    """Worker -> tun_io: I leave now."""
+
+    worker: str
+
+
+class FromTun(NamedTuple):
+    """tun_io -> a worker: the client sent these packets, each with its virtio_net_hdr in front."""
+
+    sent_at: float
+    packets: list[bytes]
+    traced: Traced
+
+
+class ToTun(NamedTuple):
+    """Worker -> tun_io: write these packets to the client, each with its virtio_net_hdr in front."""
+
+    sent_at: float
+    packets: list[bytes]
+    traced: Traced
+
+
+class Closed(NamedTuple):
+    """Worker -> tun_io: these flows are over; forget who has them."""
+
+    flows: list[bytes]
+
+
+# --- the whitelist link: tracker binds ROUTER; dns_filter and the forwarders connect DEALER ---------------------------
+
+
+class Join(NamedTuple):
+    """dns_filter or a forwarder -> tracker: I am here."""
+
+    version: int
+    stage: str
+    worker: str
+
+
+class Joined(NamedTuple):
+    """tracker -> who joined. Another instance than before means that the tracker restarted."""
+
+    version: int
+    instance: str
+
+
+class Learn(NamedTuple):
+    """dns_filter -> tracker: this name was answered with these addresses; lease them, then tell me.
+
+    ttl is the smallest TTL of the records along the chain, in seconds; client is the address that asked.
+    """
+
+    request: int
+    name: str
+    addresses: list[bytes]
+    ttl: int
+    client: bytes
+    trace_id: int
+
+
+class Learned(NamedTuple):
+    """tracker -> dns_filter: the leases are stored (or not, with the reason); hand out no TTL above max_ttl seconds."""
+
+    request: int
+    ok: bool
+    reason: str
+    max_ttl: int
+
+
+class Check(NamedTuple):
+    """Forwarder -> tracker: may this client reach that endpoint?"""
+
+    request: int
+    client: bytes
+    address: bytes
+    port: int
+    protocol: int
+    trace_id: int
+
+
+class Verdict(NamedTuple):
+    """tracker -> forwarder: the answer to a Check, valid for expires_in seconds. A reason slug where it is no."""
+
+    request: int
+    allowed: bool
+    reason: str
+    names: list[str]
+    expires_in: float
+
+
+class Touch(NamedTuple):
+    """Forwarder -> tracker, in batches: flows use these addresses, keep their leases and those of their siblings."""
+
+    addresses: list[bytes]
+
+
+class Revoke(NamedTuple):
+    """Command -> tracker: end the leases of this name or address."""
+
+    request: int
+    target: str
+
+
+class Revoked(NamedTuple):
+    """tracker -> command: how many addresses lost their lease."""
+
+    request: int
+    count: int  # type: ignore[assignment]  # hides tuple.count, which nobody calls
+
+
+class LeaseChange(NamedTuple):
+    """tracker -> all (PUB): these addresses are leased for expires_in seconds from now; 0 means revoked: cut flows."""
+
+    addresses: list[bytes]
+    names: list[str]
+    expires_in: float
+
+
+# --- the events link: every process publishes; tracker runs the XSUB/XPUB proxy ---------------------------------------
+
+
+class TraceHop(NamedTuple):
+    """Any process -> `netstack trace`: what was done with a traced packet, or because of it.
+
+    at is when the work began; queue_wait (the batch was sent -> received) and service time are in seconds.
+    """
+
+    trace_id: int
+    stage: str
+    worker: str
+    event: str
+    at: float
+    queue_wait: float
+    service: float
+    detail: str
+
+
+class Sample(NamedTuple):
+    """Any process -> `netstack status`: the counters of one process. ready_since is Unix time, 0.0 while not ready."""
+
+    stage: str
+    worker: str
+    pid: int
+    ready_since: float
+    packets_in: int
+    packets_out: int
+    octets_in: int
+    octets_out: int
+    queue: int
+    drops: dict[str, int]
+    gauges: dict[str, int]
+    notes: list[str]
+
+
+# The order gives the numbers on the wire. Append; never reorder without bumping VERSION.
+Message = (
+    Hello
+    | Welcome
+    | WhoAreYou
+    | Heartbeat
+    | Drain
+    | Bye
+    | FromTun
+    | ToTun
+    | Closed
+    | Join
+    | Joined
+    | Learn
+    | Learned
+    | Check
+    | Verdict
+    | Touch
+    | Revoke
+    | Revoked
+    | LeaseChange
+    | TraceHop
+    | Sample
+)
+_KINDS: Final[tuple[type[Any], ...]] = get_args(Message)
+_NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS)}
+
+_Batch: Final = (FromTun, ToTun)
+_packer = msgpack.Packer(autoreset=True, use_bin_type=True)
+
+
+def pack(message: Message) -> bytes:
+    """The frame of a message."""
+    if isinstance(message, _Batch) and message.packets and len(message.packets[0]) >= batches.LARGE:
+        return batches.pack_batch(_NUMBER[type(message)], *message)
+    return _packer.pack((_NUMBER[type(message)], *message))  # type: ignore[no-any-return]
+
+
+def unpack(frame: bytes, *, views: bool = False) -> Message:
+    """The message of a frame; raises MalformedFrameError for anything else whatever.
+
+    With views, the packets of a batch of large ones are memoryviews of the frame (netstack.wire.batches).
+    """
+    fields: object = batches.unpack_batch(frame) if views and len(frame) >= batches.LARGE else None
+    if fields is None:
+        fields = _decode(frame)
+    if not isinstance(fields, list) or not fields or type(fields[0]) is not int or not 0 <= fields[0] < len(_KINDS):
+        raise MalformedFrameError("not an array that begins with a known kind")
+    kind = _KINDS[fields[0]]
+    checks = _CHECKS[fields[0]]
+    del fields[0]
+    if len(fields) != len(checks):
+        raise MalformedFrameError(f"{kind.__name__} has {len(checks)} fields, not {len(fields)}")
+    for value, check in zip(fields, checks, strict=True):
+        if not check(value):
+            raise MalformedFrameError(f"{kind.__name__}: a field that cannot be")
+    return kind._make(fields)  # type: ignore[no-any-return]
+
+
+def _decode(frame: bytes) -> object:
+    try:
+        return msgpack.unpackb(frame, raw=False)
+    except Exception as error:  # noqa: BLE001  (msgpack raises many kinds, ValueError and its own among them)
+        raise MalformedFrameError(f"not msgpack: {error}") from None
+
+
+def _is_int(value: object) -> bool:
+    return type(value) is int  # and not bool, which is an int to isinstance
+
+
+def _is_float(value: object) -> bool:
+    return type(value) is float or type(value) is int
+
+
+def _is_list_of(kind: type) -> Callable[[Any], bool]:
+    return lambda value: type(value) is list and set(map(type, value)) <= {kind}
+
+
+def _is_traced(value: object) -> bool:
+    return type(value) is list and all(type(pair) is list and list(map(type, pair)) == [int, int] for pair in value)
+
+
+def _is_counts(value: object) -> bool:
+    return type(value) is dict and all(type(key) is str and type(count) is int for key, count in value.items())
+
+
+def _is_address(value: object) -> bool:
+    return type(value) is bytes and len(value) in {4, 16}
+
+
+_CHECK_OF_TYPE: Final[dict[str, Callable[[Any], bool]]] = {
+    "int": _is_int,
+    "bool": lambda value: type(value) is bool,
+    "str": lambda value: type(value) is str,
+    "float": _is_float,
+    "list[bytes]": _is_list_of(bytes),
+    "list[str]": _is_list_of(str),
+    "list[list[int]]": _is_traced,
+    "dict[str, int]": _is_counts,
+}
+_CHECK_OF_FIELD: Final[dict[str, Callable[[Any], bool]]] = {
+    "client": _is_address,
+    "address": _is_address,
+    "packets": lambda value: type(value) is list and set(map(type, value)) <= {bytes, memoryview},
+    "addresses": lambda value: type(value) is list and all(map(_is_address, value)),
+    "port": lambda value: type(value) is int and 0 <= value <= 0xFFFF,
+    "protocol": lambda value: type(value) is int and 0 <= value <= 0xFF,
+}
+"""Fields of which the name says more than the type."""
+
+
+def _check(field: str, annotation: object) -> Callable[[Any], bool]:
+    name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    return _CHECK_OF_FIELD.get(field) or _CHECK_OF_TYPE[name]
+
+
+_CHECKS: Final = tuple(tuple(_check(*field) for field in kind.__annotations__.items()) for kind in _KINDS)

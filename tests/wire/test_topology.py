@@ -1,0 +1,49 @@
+"""Where the processes of one instance meet."""
+
+from pathlib import Path
+
+import pytest
+
+from netstack.wire.topology import STAGES, WORKER_STAGES, RunDirError, Topology
+
+
+def test_every_link_lives_in_the_directory_of_the_instance() -> None:
+    topology = Topology(Path("/run/netstack/default"))
+    assert topology.packets == "ipc:///run/netstack/default/packets"
+    assert topology.whitelist == "ipc:///run/netstack/default/whitelist"
+    assert topology.changes == "ipc:///run/netstack/default/changes"
+    assert topology.events_in == "ipc:///run/netstack/default/events-in"
+    assert topology.events_out == "ipc:///run/netstack/default/events-out"
+    assert topology.dns == Path("/run/netstack/default/dns")
+    assert topology.notify == Path("/run/netstack/default/notify")
+
+
+def test_no_two_links_share_a_path() -> None:
+    topology = Topology(Path("/r"))
+    links = [topology.packets, topology.whitelist, topology.changes, topology.events_in, topology.events_out]
+    links += [f"ipc://{topology.dns}", f"ipc://{topology.notify}"]
+    assert len(set(links)) == len(links)
+
+
+def test_workers_are_stages() -> None:
+    assert set(WORKER_STAGES) < set(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("length", "fits"),
+    [(70, True), (71, False), (300, False)],
+    ids=["the longest directory", "one octet longer", "much longer"],
+)
+def test_a_directory_whose_sockets_would_have_too_long_a_path_is_refused(length: int, fits: bool) -> None:
+    # sockaddr_un.sun_path holds 107 octets and a zero (unix(7)); "/dns/" and a worker's name of 32 octets must fit.
+    directory = Path("/" + "x" * (length - 1))
+    if fits:
+        assert Topology(directory).directory == directory
+        return
+    with pytest.raises(RunDirError, match=r"too long.*at most 107.*--run-dir"):
+        Topology(directory)
+
+
+def test_octets_count_not_characters() -> None:
+    with pytest.raises(RunDirError):
+        Topology(Path("/" + "ü" * 36))
