@@ -1,0 +1,82 @@
+"""A forwarder's copy of the whitelist: leases as the tracker published them, and verdicts as it gave them.
+
+No I/O, no clock. What the replica does not know is a miss, and the tracker is asked; it never says no by itself, since
+a lease may be on its way. Only what is allowed is kept.
+"""
+
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+MAX_ENTRIES: Final = 1 << 20
+"""Addresses, and as many endpoints; beyond it the oldest are forgotten (a miss asks again)."""
+
+TOUCH_EVERY: Final = 30.0
+"""Seconds between two reports that an address is in use; a tenth of the shortest lease."""
+
+_Key = TypeVar("_Key")
+
+# DNS over TLS and over QUIC (RFC 7858, RFC 9250). A lease on an address does not cover these ports.
+ASK_ALWAYS: Final = frozenset({853})
+
+
+class Replica:
+    """What is known to be allowed."""
+
+    def __init__(self) -> None:
+        self._leases: dict[bytes, float] = {}
+        self._endpoints: dict[tuple[bytes, int, int], float] = {}
+        self._touched: dict[bytes, float] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def allows(self, address: bytes, port: int, protocol: int, now: float) -> bool:
+        """Whether it is known that this endpoint may be reached; False means: ask the tracker."""
+        if port not in ASK_ALWAYS and self._leases.get(address, 0.0) > now:
+            return True
+        return bool(self._endpoints) and self._endpoints.get((address, port, protocol), 0.0) > now
+
+    def lease(self, addresses: Sequence[bytes], expires_in: float, now: float) -> None:
+        """The tracker leased these addresses. A lease is never shortened, except by `revoke`."""
+        until = now + expires_in
+        for address in addresses:
+            self._leases[address] = max(until, self._leases.pop(address, 0.0))
+        _bound(self._leases)
+
+    def allow_endpoint(self, address: bytes, port: int, protocol: int, expires_in: float, now: float) -> None:
+        """The tracker said yes to a Check."""
+        self._endpoints[(address, port, protocol)] = now + expires_in
+        _bound(self._endpoints)
+
+    def revoke(self, addresses: Sequence[bytes]) -> None:
+        """The tracker ended these leases: forget them and whatever was allowed at these addresses."""
+        gone = set(addresses)
+        for address in gone:
+            self._leases.pop(address, None)
+        for key in [key for key in self._endpoints if key[0] in gone]:
+            del self._endpoints[key]
+
+    def use(self, address: bytes, now: float) -> bool:
+        """A flow uses this address; True when it is time to tell the tracker so."""
+        if now - self._touched.get(address, -TOUCH_EVERY) < TOUCH_EVERY:
+            return False
+        self._touched.pop(address, None)
+        self._touched[address] = now
+        _bound(self._touched)
+        return True
+
+    def expire(self, now: float) -> None:
+        """Forget what has ended; call it now and then."""
+        _drop_until(self._leases, now)
+        _drop_until(self._endpoints, now)
+        _drop_until(self._touched, now - TOUCH_EVERY)
+
+
+def _drop_until(table: dict[_Key, float], now: float) -> None:
+    for key in [key for key, until in table.items() if until <= now]:
+        del table[key]
+
+
+def _bound(table: dict[_Key, float]) -> None:
+    while len(table) > MAX_ENTRIES:
+        del table[next(iter(table))]

@@ -1,0 +1,150 @@
+"""What the types of the configuration cannot say: whether its texts mean something, and what this version lacks."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from netstack.runtime.config import Config
+from netstack.runtime.places import key_text
+from netstack.runtime.values import (
+    Upstream,
+    bootstrap_addresses,
+    is_address,
+    parse_address,
+    parse_allowed_network,
+    parse_controld,
+    parse_interface,
+    parse_name,
+    parse_store,
+    parse_upstream,
+)
+
+_REMOVE: Final = "not supported by this version; remove the key"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A value that cannot be used, and why, with what is allowed."""
+
+    keys: tuple[str, ...]
+    value: object
+    message: str
+    index: int | None = None  # of the element, where the key holds an array
+
+    @property
+    def name(self) -> str:
+        """The key as a message shows it."""
+        return key_text(self.keys) + ("" if self.index is None else f"[{self.index}]")
+
+
+def effective_upstreams(config: Config) -> list[Upstream]:
+    """The upstreams in the order in which they are tried: `dns.controld` first, then `dns.upstreams`.
+
+    With `dns.controld` the default of `dns.upstreams` is left out: the free resolver has another policy than the UID's.
+    """
+    written = [parse_upstream(text) for text in config.dns.upstreams]
+    if not config.dns.controld:
+        return written
+    if config.dns.upstreams == Config().dns.upstreams:
+        written = []
+    return [parse_controld(config.dns.controld), *written]
+
+
+def problems(config: Config) -> Iterator[Problem]:
+    """Everything that is wrong with a configuration of the right types."""
+    yield from _unsupported(config)
+    yield from _tun(config)
+    yield from _dns(config)
+    yield from _lists(config)
+    yield from _capture(config)
+    yield from _parse(("whitelist", "store"), config.whitelist.store, parse_store)
+
+
+def _unsupported(config: Config) -> Iterator[Problem]:
+    """Keys of the contract that this version would otherwise ignore."""
+    default = Config()
+    for keys, value, supported in (
+        (("mode",), config.mode, ("firewall",)),
+        (("capture", "kind"), config.capture.kind, ("netns", "name")),
+        (("protect", "kind"), config.protect.kind, ("auto", "none")),
+        (("workers", "tun_io"), config.workers.tun_io, (1,)),
+    ):
+        if value not in supported:
+            yield Problem(keys, value, f"not supported by this version; what is: {', '.join(map(str, supported))}")
+    unset: tuple[tuple[tuple[str, ...], object, object], ...] = (
+        (("capture", "fd"), config.capture.fd, default.capture.fd),
+        (("dns", "listen"), config.dns.listen, default.dns.listen),
+        (("log", "eve"), config.log.eve, ""),
+        (("metrics", "listen"), config.metrics.listen, ""),
+        (("otel", "endpoint"), config.otel.endpoint, ""),
+        (("trace", "sample"), config.trace.sample, 0),
+    )
+    yield from (Problem(keys, written, _REMOVE) for keys, written, nothing in unset if written != nothing)
+
+
+def _tun(config: Config) -> Iterator[Problem]:
+    tun = config.tun
+    if tun.name in (".", ".."):
+        yield Problem(("tun", "name"), tun.name, "is no name for an interface; such as tun0")
+    yield from _parse(("tun", "dns"), tun.dns, parse_address)
+    yield from _parse_each(("tun", "addresses"), tun.addresses, parse_interface)
+    if not is_address(tun.dns):
+        return
+    dns = parse_address(tun.dns)
+    prefixes = [text for text in tun.addresses if ("." in text) == (dns.version == 4)]
+    if not prefixes:
+        message = f"cannot be reached: tun.addresses has no IPv{dns.version} address; add one"
+        yield Problem(("tun", "dns"), tun.dns, message)
+    if any(is_address(one) and parse_address(one) == dns for one in (text.partition("/")[0] for text in prefixes)):
+        message = "is one of tun.addresses, so queries would never reach the TUN; choose another of the same prefix"
+        yield Problem(("tun", "dns"), tun.dns, message)
+
+
+def _dns(config: Config) -> Iterator[Problem]:
+    dns = config.dns
+    for host, addresses in dns.bootstrap.items():
+        yield from _parse(("dns", "bootstrap", host), host, parse_name)
+        if not addresses:
+            yield Problem(("dns", "bootstrap", host), addresses, "names no address; write at least one, or remove it")
+        for address in addresses:
+            yield from _parse(("dns", "bootstrap", host), address, parse_address)
+    if dns.tls_ca and not Path(dns.tls_ca).is_file():
+        yield Problem(("dns", "tls_ca"), dns.tls_ca, "no such file; it must hold certificates in PEM form")
+    if dns.controld:
+        yield from _parse(("dns", "controld"), dns.controld, parse_controld)
+    yield from _parse_each(
+        ("dns", "upstreams"), dns.upstreams, lambda text: bootstrap_addresses(parse_upstream(text), dns.bootstrap)
+    )
+
+
+def _lists(config: Config) -> Iterator[Problem]:
+    yield from _parse_each(("allow", "networks"), config.allow.networks, parse_allowed_network)
+    yield from _parse_each(("allow", "names"), config.allow.names, parse_name)
+    yield from _parse_each(("deny", "names"), config.deny.names, parse_name)
+    yield from _parse_each(("dns", "private_names"), config.dns.private_names, parse_name)
+
+
+def _capture(config: Config) -> Iterator[Problem]:
+    name = config.capture.name
+    if config.capture.kind == "name":
+        if not name or "\0" in name or ("/" in name and not name.startswith("/")):
+            message = "must be a namespace's name as `ip netns list` shows it, or a path such as /proc/self/ns/net"
+            yield Problem(("capture", "name"), name, message)
+    elif not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name) or name in (".", ".."):
+        message = "must be a namespace's name of letters, digits, '.', '_' and '-', such as netstack"
+        yield Problem(("capture", "name"), name, message)
+
+
+def _parse_each(keys: tuple[str, ...], texts: list[str], parser: Callable[[str], object]) -> Iterator[Problem]:
+    for index, text in enumerate(texts):
+        for problem in _parse(keys, text, parser):
+            yield replace(problem, index=index)
+
+
+def _parse(keys: tuple[str, ...], text: str, parser: Callable[[str], object]) -> Iterator[Problem]:
+    try:
+        parser(text)
+    except ValueError as error:
+        yield Problem(keys, text, str(error))

@@ -1,0 +1,168 @@
+"""A forwarder's side of the whitelist link: ask the replica, else the tracker, and never wait for long."""
+
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from netstack.packet.reason import Reason
+from netstack.runtime.replica import Replica
+from netstack.runtime.service import Runtime
+from netstack.wire.messages import (
+    VERSION,
+    Check,
+    Join,
+    Joined,
+    LeaseChange,
+    Message,
+    Touch,
+    Verdict,
+)
+
+ANSWER_WITHIN: Final = 2.0
+"""Seconds; a tracker killed is back within two, and a client's SYN is sent again after one."""
+
+_MAX_ASKED: Final = 65536
+_SWEEP: Final = 0.25  # seconds between looks at overdue questions
+_TOUCH: Final = 1.0  # seconds between reports of the addresses in use
+_JOIN: Final = 1.0
+_HOUSEKEEPING: Final = 30.0
+
+_log = logging.getLogger(__name__)
+
+
+class Decision(NamedTuple):
+    """Whether a flow may go on; where it may not, why."""
+
+    allowed: bool
+    reason: str
+    names: tuple[str, ...]
+
+
+_YES: Final = Decision(allowed=True, reason="", names=())
+_TRACKER_DOWN: Final = Decision(allowed=False, reason=Reason.TRACKER_DOWN.value, names=())
+
+
+class _Asked(NamedTuple):
+    deadline: float
+    key: tuple[bytes, int, int]
+    then: list[Callable[[Decision], None]]
+
+
+class Whitelist:
+    """Answers "may this client reach that endpoint?" for one forwarder."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        on_joined: Callable[[], None] = lambda: None,
+        on_revoked: Callable[[list[bytes]], None] = lambda _: None,
+    ) -> None:
+        self._runtime = runtime
+        self._clock = runtime.loop.time
+        self._on_joined = on_joined
+        self._on_revoked = on_revoked
+        self.replica = Replica()
+        self._numbers = itertools.count(1)
+        self._asked: dict[int, _Asked] = {}
+        self._open: dict[tuple[bytes, int, int], int] = {}
+        self._touched: set[bytes] = set()
+        self._instance = ""
+        self._understood = True
+        self._peer = runtime.bus.peer(runtime.topology.whitelist, runtime.worker, self._received)
+        self._changes = runtime.bus.subscriber(runtime.topology.changes, [b""], self._changed)
+        runtime.every(_SWEEP, self._sweep)
+        runtime.every(_HOUSEKEEPING, lambda: self.replica.expire(self._clock()))
+        runtime.every(_TOUCH, self._send_touched)
+        runtime.every(_JOIN, self._join)
+        self._join()
+
+    def check(
+        self,
+        client: bytes,
+        address: bytes,
+        port: int,
+        protocol: int,
+        trace_id: int,
+        then: Callable[[Decision], None],
+    ) -> None:
+        """Call `then` with the decision: at once on a hit, within ANSWER_WITHIN seconds otherwise."""
+        if self.replica.allows(address, port, protocol, self._clock()):
+            then(_YES)
+            return
+        key = (address, port, protocol)
+        number = self._open.get(key)
+        if number is not None:
+            self._asked[number].then.append(then)
+            return
+        # A tracker that has been away for long leaves the link congested: nothing more is asked until it is back.
+        if len(self._asked) >= _MAX_ASKED or self._peer.congested:
+            then(_TRACKER_DOWN)
+            return
+        number = next(self._numbers)
+        self._asked[number] = _Asked(self._clock() + ANSWER_WITHIN, key, [then])
+        self._open[key] = number
+        self._peer.send(Check(number, client, address, port, protocol, trace_id))
+
+    def use(self, address: bytes) -> None:
+        """A flow uses this address: its lease must go on. Cheap enough to be called for every batch."""
+        if self.replica.use(address, self._clock()):
+            self._touched.add(address)
+
+    def _send_touched(self) -> None:
+        if self._touched and not self._peer.congested:
+            self._peer.send(Touch(list(self._touched)))
+            self._touched.clear()
+
+    def _join(self) -> None:
+        # Said again each second: a tracker that restarted knows us no more, and its answer shows that it is there.
+        if not self._peer.congested:
+            self._peer.send(Join(VERSION, self._runtime.stage, self._runtime.worker))
+
+    def _received(self, message: Message) -> None:
+        if isinstance(message, Joined):
+            self._joined(message)
+        elif isinstance(message, Verdict) and self._understood:
+            self._decided(message)
+
+    def _joined(self, joined: Joined) -> None:
+        if joined.instance == self._instance:
+            return
+        self._instance = joined.instance
+        self._understood = joined.version == VERSION
+        if self._understood:
+            self._on_joined()
+        else:
+            _log.error("tracker speaks version %d, this process %d: not believed", joined.version, VERSION)
+            self._runtime.counters.drop(Reason.WRONG_VERSION)
+
+    def _decided(self, verdict: Verdict) -> None:
+        asked = self._asked.pop(verdict.request, None)
+        if asked is None:
+            return  # it came after its time, and the flow was refused
+        del self._open[asked.key]
+        if verdict.allowed:
+            self.replica.allow_endpoint(*asked.key, verdict.expires_in, self._clock())
+        decision = Decision(verdict.allowed, verdict.reason, tuple(verdict.names))
+        for then in asked.then:
+            then(decision)
+
+    def _changed(self, _: bytes, message: Message) -> None:
+        if not isinstance(message, LeaseChange) or not self._understood:
+            return
+        if message.expires_in > 0:
+            self.replica.lease(message.addresses, message.expires_in, self._clock())
+        else:
+            self.replica.revoke(message.addresses)
+            self._on_revoked(message.addresses)
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        for number, asked in list(self._asked.items()):
+            if asked.deadline > now:
+                break  # they are in the order in which they were asked
+            del self._asked[number]
+            del self._open[asked.key]
+            for then in asked.then:
+                then(_TRACKER_DOWN)

@@ -1,0 +1,42 @@
+"""Telling the allocator to keep what was freed."""
+
+import ctypes
+import platform
+import resource
+import subprocess
+import sys
+
+import pytest
+
+from netstack.runtime.memory import keep_freed_memory
+
+# Buffers of the size of a batch, had and given back again and again, as a forwarder does.
+PROGRAM = """
+import resource, sys
+from netstack.runtime.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for _ in range(50):
+    buffers = [bytearray(1 << 20) for _ in range(8)]
+    del buffers
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def page_faults(mode: str) -> int:
+    outcome = subprocess.run([sys.executable, "-c", PROGRAM, mode], capture_output=True, text=True, check=True)
+    return int(outcome.stdout)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what is set is glibc's")
+def test_buffers_that_come_and_go_are_not_faulted_in_again() -> None:
+    pages = 400 * (1 << 20) // resource.getpagesize()
+    assert page_faults("do not keep") - page_faults("keep") > pages // 2
+
+
+def test_where_the_library_has_no_such_setting_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_library(_: object) -> None:
+        raise OSError("no such library")
+
+    monkeypatch.setattr(ctypes, "CDLL", no_library)
+    keep_freed_memory()

@@ -1,0 +1,242 @@
+"""A worker's side of the packets link, over real sockets; the test plays tun_io."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+
+from netstack.packet.reason import Reason
+from netstack.runtime import tunnel
+from netstack.runtime.config import Config
+from netstack.runtime.service import Runtime
+from netstack.runtime.tunnel import BATCH_OCTETS, BATCH_PACKETS, Tunnel
+from netstack.wire.bus import Bus
+from netstack.wire.messages import (
+    VERSION,
+    Bye,
+    Closed,
+    Drain,
+    FromTun,
+    Heartbeat,
+    Hello,
+    Message,
+    ToTun,
+    Welcome,
+    WhoAreYou,
+)
+from netstack.wire.topology import Topology
+from tests.inbox import Inbox
+
+WORKER = "udp_fwd-1"
+KEY = bytes(6)
+
+
+@pytest.fixture(autouse=True)
+def short_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tunnel, "HEARTBEAT", 0.05)
+
+
+class TunIo:
+    """What the far side of the link hears and says."""
+
+    def __init__(self, bus: Bus, topology: Topology) -> None:
+        self.heard = Inbox()
+        self.hub = bus.hub(topology.packets, self.heard)
+
+    def say(self, message: Message) -> None:
+        assert self.hub.send(WORKER.encode(), message)
+
+
+@asynccontextmanager
+async def tun_io(run_dir: Path) -> AsyncIterator[TunIo]:
+    bus = Bus(asyncio.get_running_loop())
+    try:
+        yield TunIo(bus, Topology(run_dir))
+    finally:
+        bus.close(linger=0)
+
+
+@asynccontextmanager
+async def worker(
+    run_dir: Path, on_batch: Inbox | None = None, **callbacks: Any
+) -> AsyncIterator[tuple[Tunnel, Runtime]]:
+    runtime = Runtime("udp_fwd", WORKER, Config(), Topology(run_dir))
+    yield Tunnel(runtime, on_batch or Inbox(), **callbacks), runtime
+    runtime.stop()
+    runtime.bus.close(linger=0)
+
+
+def run(test: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
+    """A test that is a coroutine."""
+
+    def wrapper(run_dir: Path) -> None:
+        asyncio.run(test(run_dir))  # type: ignore[arg-type]
+
+    wrapper.__name__, wrapper.__doc__ = test.__name__, test.__doc__
+    return wrapper
+
+
+@run
+async def test_a_worker_says_hello_and_is_told_the_mtu(run_dir: Path) -> None:
+    welcomed = Inbox()
+    async with tun_io(run_dir) as far, worker(run_dir, on_welcome=lambda: welcomed("welcome")) as (link, _):
+        assert await far.heard.first(Hello) == Hello(VERSION, "udp_fwd", WORKER, os.getpid(), [])
+        far.say(Welcome(VERSION, WORKER, 9000))
+        await welcomed.until(1)
+        assert link.mtu == 9000
+
+
+@run
+async def test_a_batch_is_handed_over_with_the_ids_of_what_is_traced(run_dir: Path) -> None:
+    batches = Inbox()
+    async with tun_io(run_dir) as far, worker(run_dir, batches) as (_, runtime):
+        await far.heard.first(Hello)
+        far.say(FromTun(1.0, [b"one", b"three"], []))
+        far.say(FromTun(1.0, [b"two"], [[0, 99]]))
+        assert await batches.until(2) == [([b"one", b"three"], {}), ([b"two"], {0: 99})]
+        assert (runtime.counters.packets_in, runtime.counters.octets_in) == (3, 11)
+
+
+@run
+async def test_what_is_written_in_one_turn_of_the_loop_leaves_as_one_batch(run_dir: Path) -> None:
+    async with tun_io(run_dir) as far, worker(run_dir) as (link, runtime):
+        link.write(b"one")
+        link.write(b"two", trace_id=7)
+        link.write(b"three")
+        batch = await far.heard.first(ToTun)
+        assert (batch.packets, batch.traced) == ([b"one", b"two", b"three"], [[1, 7]])
+        assert batch.sent_at <= runtime.loop.time()
+        assert (runtime.counters.packets_out, runtime.counters.octets_out) == (3, 11)
+        far.heard.items.clear()
+        link.write(b"four")
+        assert (await far.heard.first(ToTun))[1:] == ([b"four"], [])
+
+
+@run
+async def test_a_batch_is_bounded_in_packets_and_octets(run_dir: Path) -> None:
+    async with tun_io(run_dir) as far, worker(run_dir) as (link, _):
+        for number in range(2 * BATCH_PACKETS + 1):
+            link.write(bytes([number]), trace_id=number)
+        for _ in range(5):
+            link.write(bytes(BATCH_OCTETS // 4))
+        while sum(len(batch.packets) for batch in far.heard.of(ToTun)) < 2 * BATCH_PACKETS + 6:
+            await far.heard.until(len(far.heard.items) + 1)
+        batches = far.heard.of(ToTun)
+        assert [len(batch.packets) for batch in batches] == [BATCH_PACKETS, BATCH_PACKETS, 5, 1]
+        assert batches[1].traced == [[n, BATCH_PACKETS + n] for n in range(BATCH_PACKETS)]
+        assert batches[2].traced == [[0, 2 * BATCH_PACKETS]]
+
+
+@run
+async def test_what_is_written_while_a_batch_is_handled_leaves_with_its_answer(run_dir: Path) -> None:
+    async with tun_io(run_dir) as far:
+
+        def answer(packets: list[bytes], _: dict[int, int]) -> None:
+            for packet in packets:
+                link.write(packet.upper())
+
+        async with worker(run_dir, answer) as (link, _):  # type: ignore[arg-type]
+            await far.heard.first(Hello)
+            far.say(FromTun(1.0, [b"a", b"b"], []))
+            far.say(FromTun(1.0, [b"c"], []))
+            while sum(len(batch.packets) for batch in far.heard.of(ToTun)) < 3:
+                await far.heard.until(len(far.heard.items) + 1)
+            assert [packet for batch in far.heard.of(ToTun) for packet in batch.packets] == [b"A", b"B", b"C"]
+
+
+@run
+async def test_heartbeats_go_on_and_flows_that_are_over_are_reported(run_dir: Path) -> None:
+    async with tun_io(run_dir) as far, worker(run_dir) as (link, _):
+        await far.heard.first(Heartbeat)
+        link.forget(KEY)
+        assert await far.heard.first(Closed) == Closed([KEY])
+        far.heard.items.clear()
+        assert await far.heard.first(Heartbeat) == Heartbeat(WORKER)
+        assert far.heard.of(Closed) == []
+
+
+@run
+async def test_a_tun_io_that_restarted_is_told_the_flows_once_however_often_it_asks(run_dir: Path) -> None:
+    async with tun_io(run_dir) as far, worker(run_dir, flows=lambda: [KEY]) as (_, _runtime):
+        await far.heard.first(Heartbeat)
+        far.heard.items.clear()
+        await far.heard.first(Heartbeat)
+        far.heard.items.clear()
+        for _ in range(5):
+            far.say(WhoAreYou(VERSION))
+        assert (await far.heard.first(Hello)).flows == [KEY]
+        await far.heard.first(Heartbeat)
+        assert len(far.heard.of(Hello)) == 1
+
+
+@run
+async def test_draining_is_said_and_said_again_to_a_tun_io_that_restarted(run_dir: Path) -> None:
+    async with tun_io(run_dir) as far, worker(run_dir) as (link, _):
+        link.drain()
+        assert await far.heard.first(Drain) == Drain(WORKER)
+        far.heard.items.clear()
+        far.say(Welcome(VERSION, WORKER, 1500))
+        assert await far.heard.first(Drain) == Drain(WORKER)
+
+
+@run
+async def test_the_last_packets_leave_before_the_farewell(run_dir: Path) -> None:
+    async with tun_io(run_dir) as far, worker(run_dir) as (link, runtime):
+        await far.heard.first(Hello)
+        link.write(b"last")
+        for call in reversed(runtime.on_stop):
+            call()
+        await far.heard.first(Bye)
+        said = [message for _, message in far.heard.items if not isinstance(message, Heartbeat)]
+        assert [type(message) for message in said] == [Hello, ToTun, Bye]
+
+
+@run
+async def test_a_full_link_is_congested_until_there_is_room(run_dir: Path) -> None:
+    room = Inbox()
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    far = context.socket(zmq.ROUTER)
+    far.rcvhwm = 1
+    far.bind(Topology(run_dir).packets)
+    async with worker(run_dir, on_room=lambda: room("room")) as (link, runtime):
+        total = 0
+        while not link.congested:
+            link.write(bytes(BATCH_OCTETS))
+            total += 1
+            assert total < 1000
+        assert runtime.counters.queue == 1
+        received = 0
+        while received < total:
+            _, frame = await asyncio.to_thread(far.recv_multipart)
+            received += len(frame) > BATCH_OCTETS
+        assert await room.until(1) == ["room"]
+        assert (link.congested, runtime.counters.queue) == (False, 0)
+    context.destroy(linger=0)
+
+
+@run
+async def test_while_tun_io_is_away_heartbeats_do_not_pile_up(run_dir: Path) -> None:
+    async with worker(run_dir) as (link, _):
+        for _ in range(1000):
+            link.forget(KEY)
+            link._beat()
+        assert link._peer.waiting <= 2
+        assert 0 < len(link._closed) < 1000
+
+
+@run
+async def test_a_tun_io_of_another_version_does_not_welcome(run_dir: Path) -> None:
+    welcomed = Inbox()
+    async with tun_io(run_dir) as far, worker(run_dir, on_welcome=welcomed) as (link, runtime):
+        await far.heard.first(Hello)
+        far.say(Welcome(VERSION + 1, WORKER, 9000))
+        async with asyncio.timeout(20):
+            while not runtime.counters.drops:
+                await asyncio.sleep(0)
+        assert runtime.counters.drops == {Reason.WRONG_VERSION.value: 1}
+        assert (link.mtu, welcomed.items) == (1500, [])

@@ -1,0 +1,89 @@
+"""What the types of the configuration cannot say."""
+
+from pathlib import Path
+
+import pytest
+
+from netstack.runtime.config import Config, ConfigError
+from netstack.runtime.load import load
+from netstack.runtime.validate import effective_upstreams, problems
+from netstack.runtime.values import Upstream
+
+
+def test_the_defaults_are_valid() -> None:
+    assert list(problems(Config())) == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        pytest.param("mode=dns", "not supported by this version; what is: firewall", id="the DNS proxy alone"),
+        pytest.param("capture.kind=host", "not supported by this version; what is: netns, name", id="the whole host"),
+        pytest.param("capture.kind=fd", "not supported by this version", id="a TUN that is handed in"),
+        pytest.param("capture.fd=3", "not supported by this version; remove the key", id="its number"),
+        pytest.param("protect.kind=mark", "not supported by this version", id="marks"),
+        pytest.param("workers.tun_io=2", "not supported by this version; what is: 1", id="several tun_io"),
+        pytest.param("log.eve=/x", "not supported by this version; remove the key", id="the event log"),
+        pytest.param("metrics.listen=127.0.0.1:1", "not supported by this version; remove the key", id="metrics"),
+        pytest.param("otel.endpoint=http://x", "not supported by this version; remove the key", id="spans"),
+        pytest.param("trace.sample=100", "not supported by this version; remove the key", id="sampled traces"),
+        pytest.param('dns.listen=["127.0.0.1:53"]', "not supported by this version; remove the key", id="dns.listen"),
+        pytest.param('tun.addresses=["10.0.0.2"]', "tun.addresses[0]", id="an interface without a prefix length"),
+        pytest.param("tun.dns=x", "must be an IPv4 or IPv6 address", id="a resolver that is no address"),
+        pytest.param("tun.dns=10.0.0.2", "is one of tun.addresses", id="the resolver at the captured side"),
+        pytest.param("tun.dns=2001:db8::1", None, id="a resolver of a family that the TUN has"),
+        pytest.param('tun={addresses=["fd00::2/64"]}', "no IPv4 address; add one", id="no address of its family"),
+        pytest.param("tun.name=..", "no name for an interface", id="two dots"),
+        pytest.param('dns.upstreams=["https://a.example/"]', 'dns.bootstrap."a.example"', id="a host without address"),
+        pytest.param('dns.bootstrap={"a.example"=[]}', "names no address", id="an empty bootstrap"),
+        pytest.param('dns.bootstrap={"a.example"=["b"]}', "must be an IPv4 or IPv6 address", id="a name as bootstrap"),
+        pytest.param("dns.controld=../x", "UID", id="no UID"),
+        pytest.param('deny.names=["a..b"]', "deny.names[0]", id="a name with an empty label"),
+        pytest.param("whitelist.store=mysql://x", "memory://, redis://", id="an unknown store"),
+        pytest.param("capture.name=a/b", "must be a namespace's name", id="a slash in a namespace's name"),
+    ],
+)
+def test_an_impossible_value_is_refused(setting: str, said: str | None) -> None:
+    if said is None:
+        load(None, [setting], {})
+        return
+    with pytest.raises(ConfigError) as raised:
+        load(None, [setting], {})
+    assert said in str(raised.value)
+
+
+def test_a_namespace_to_join_may_be_a_path() -> None:
+    config = load(None, ["capture.kind=name", "capture.name=/proc/self/ns/net"], {})
+    assert list(problems(config)) == []
+
+
+def test_a_bootstrap_makes_a_host_known() -> None:
+    load(None, ['dns.upstreams=["https://a.example/"]', 'dns.bootstrap."a.example"=["198.18.0.2"]'], {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "upstreams"),
+    [
+        pytest.param([], [Upstream("https", "freedns.controld.com", 443, "/p1")], id="the free resolver"),
+        pytest.param(
+            ["dns.controld=abc"],
+            [Upstream("https", "dns.controld.com", 443, "/abc")],
+            id="a UID instead of the default",
+        ),
+        pytest.param(
+            ["dns.controld=abc", 'dns.upstreams=["udp://198.18.0.2"]'],
+            [Upstream("https", "dns.controld.com", 443, "/abc"), Upstream("udp", "198.18.0.2", 53)],
+            id="a UID before what is written",
+        ),
+    ],
+)
+def test_the_upstreams_are_those_of_controld_and_those_written(settings: list[str], upstreams: list[Upstream]) -> None:
+    assert effective_upstreams(load(None, settings, {})) == upstreams
+
+
+def test_a_file_of_authorities_must_exist(tmp_path: Path) -> None:
+    path = tmp_path / "ca.pem"
+    with pytest.raises(ConfigError, match="no such file"):
+        load(None, [f"dns.tls_ca={path}"], {})
+    path.write_text("")
+    load(None, [f"dns.tls_ca={path}"], {})
