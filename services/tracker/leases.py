@@ -1,0 +1,200 @@
+"""Leases on addresses: who may be reached, by which names, until when. No I/O, no clock.
+
+Theory of operation. A name was answered with addresses; each gets a lease. A later answer never shortens it; a flow
+that uses the address extends it, and with it every address of the same names, so that a client that picks another
+address of a name it resolved long ago is not refused. An address may be shared by many names. Each lease has one
+entry in a heap, at the time at which it is looked at again; extending a lease does not touch the heap, it is queued
+anew when its entry comes up. So every operation costs what it touches, however many leases there are.
+"""
+
+import heapq
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+MAX_ADDRESSES: Final = 1_000_000
+"""Leases held in memory, some 350 octets each."""
+
+MAX_NAMES: Final = 32
+"""Names kept per address, the newest; wildcard names would otherwise grow without bound."""
+
+MAX_SIBLINGS: Final = 4096
+"""Addresses kept together per name, the newest: as many A records as one DNS message holds (RFC 1035 section 4.2.2)."""
+
+MAX_RECORD_TTL: Final = 86400
+"""Seconds; what a resolver's cache commonly makes of longer ones (RFC 8767 section 4 allows such a cap)."""
+
+
+class LeasesFullError(Exception):
+    """There is no room for another lease until one ends."""
+
+
+def lease_seconds(ttl: int, floor: int, grace: int) -> int:
+    """How long an answer is leased, in seconds: the record's TTL and the grace, at least the floor."""
+    return max(floor, min(ttl, MAX_RECORD_TTL) + grace, 1)
+
+
+def max_client_ttl(lease: int, grace: int) -> int:
+    """The longest TTL, in seconds, with which a client that obeys DNS never outlives its lease."""
+    return max(lease - grace, 1)
+
+
+class Lease:
+    """One address's lease."""
+
+    __slots__ = ("due", "names", "rule", "until")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        """When it ends, in the clock of `now`."""
+        self.due = until
+        """When the heap looks at it; an entry with another time is stale."""
+        self.names: tuple[str, ...] = ()
+        """What the address was answered for, oldest first."""
+        self.rule = ""
+        """Why it was leased."""
+
+
+class Leases:
+    """All leases that this process knows."""
+
+    def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
+        self._max_addresses = max_addresses
+        self._leases: dict[bytes, Lease] = {}
+        self._addresses: dict[str, dict[bytes, None]] = {}  # by name, oldest first
+        self._heap: list[tuple[float, bytes]] = []
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    @property
+    def name_count(self) -> int:
+        """How many names have a lease."""
+        return len(self._addresses)
+
+    @property
+    def queued(self) -> int:
+        """Entries of the heap: bounded by twice the leases."""
+        return len(self._heap)
+
+    def live(self, address: bytes, now: float) -> Lease | None:
+        """The lease of an address, if it has one that has not ended."""
+        lease = self._leases.get(address)
+        return lease if lease is not None and lease.until > now else None
+
+    def snapshot(self, now: float) -> list[tuple[bytes, Lease]]:
+        """All live leases."""
+        return [(address, lease) for address, lease in self._leases.items() if lease.until > now]
+
+    def siblings(self, name: str) -> list[bytes]:
+        """The addresses that a name was answered with, oldest first."""
+        return list(self._addresses.get(name, ()))
+
+    def learn(self, name: str, addresses: Sequence[bytes], seconds: float, now: float, rule: str = "") -> None:
+        """Lease all of these addresses or, with LeasesFullError, none."""
+        self.expire(now, 2 * len(addresses) + 2)
+        new = sum(address not in self._leases for address in addresses)
+        if len(self._leases) + new > self._max_addresses:
+            raise LeasesFullError(f"{self._max_addresses} addresses are leased, and no more are kept in memory")
+        for address in addresses:
+            lease = self._leases.get(address)
+            if lease is not None and lease.until <= now:
+                self._remove(address, lease)
+                lease = None
+            if lease is None:
+                lease = self._add(address, now + seconds)
+            lease.until = max(lease.until, now + seconds)
+            lease.rule = rule
+            self._tie(lease, name, address)
+
+    def touch(self, addresses: Iterable[bytes], seconds: float, now: float) -> list[bytes]:
+        """Extend the leases of these addresses and of their siblings to at least `seconds` from now.
+
+        Returns the addresses whose lease became longer. A lease that has ended stays ended.
+        """
+        until = now + seconds
+        reached: dict[bytes, None] = {}
+        names: dict[str, None] = {}
+        for address in addresses:
+            lease = self.live(address, now)
+            if lease is not None:
+                reached[address] = None
+                names.update(dict.fromkeys(lease.names))
+        for name in names:
+            reached.update(self._addresses.get(name, ()))
+        extended = []
+        for address in reached:
+            lease = self._leases[address]
+            if now < lease.until < until:
+                lease.until = until
+                extended.append(address)
+        return extended
+
+    def revoke(self, target: str | bytes, now: float) -> list[bytes]:
+        """End the lease of an address, or those of all addresses of a name, whoever else shares them.
+
+        Returns the addresses that were leased until now.
+        """
+        addresses = [target] if isinstance(target, bytes) else self.siblings(target)
+        ended = []
+        for address in addresses:
+            lease = self._leases.get(address)
+            if lease is None:
+                continue
+            if lease.until > now:
+                ended.append(address)
+            self._remove(address, lease)
+        self._drop_stale()
+        return ended
+
+    def expire(self, now: float, limit: int) -> None:
+        """Forget leases that have ended, looking at no more than `limit`; call it now and then."""
+        for _ in range(limit):
+            if not self._heap or self._heap[0][0] > now:
+                return
+            due, address = heapq.heappop(self._heap)
+            lease = self._leases.get(address)
+            if lease is None or lease.due != due:
+                continue
+            if lease.until > now:
+                lease.due = lease.until
+                heapq.heappush(self._heap, (lease.due, address))
+            else:
+                self._remove(address, lease)
+
+    def _add(self, address: bytes, until: float) -> Lease:
+        lease = self._leases[address] = Lease(until)
+        heapq.heappush(self._heap, (until, address))
+        return lease
+
+    def _tie(self, lease: Lease, name: str, address: bytes) -> None:
+        if not lease.names or lease.names[-1] != name:
+            lease.names = (*(known for known in lease.names if known != name), name)
+        for dropped in lease.names[:-MAX_NAMES]:
+            self._untie(dropped, address)
+        lease.names = lease.names[-MAX_NAMES:]
+        siblings = self._addresses.setdefault(name, {})
+        siblings.pop(address, None)
+        siblings[address] = None
+        if len(siblings) > MAX_SIBLINGS:
+            oldest = next(iter(siblings))
+            del siblings[oldest]
+            other = self._leases[oldest]
+            other.names = tuple(known for known in other.names if known != name) or other.names
+
+    def _untie(self, name: str, address: bytes) -> None:
+        siblings = self._addresses.get(name)
+        if siblings is None:
+            return
+        siblings.pop(address, None)
+        if not siblings:
+            del self._addresses[name]
+
+    def _remove(self, address: bytes, lease: Lease) -> None:
+        for name in lease.names:
+            self._untie(name, address)
+        del self._leases[address]
+
+    def _drop_stale(self) -> None:
+        if len(self._heap) > 2 * len(self._leases) + 64:
+            self._heap = [(lease.due, address) for address, lease in self._leases.items()]
+            heapq.heapify(self._heap)

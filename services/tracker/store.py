@@ -1,0 +1,47 @@
+"""What every store of leases can do, whether it keeps them in this process or in Redis."""
+
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from services.tracker.leases import Lease, Leases
+
+ANSWER_WITHIN: Final = 1.4
+"""Seconds; a Learn that is not stored by then is refused, before the client asks again."""
+
+
+class StoreDownError(Exception):
+    """The store does not answer, or refuses; the message says why. Nothing was confirmed."""
+
+
+class Store(Protocol):
+    """Leases, and where they are kept. Times are in seconds; `StoreDownError` where nothing can be confirmed."""
+
+    leases: Leases
+    """What this process knows."""
+
+    complete: bool
+    """Whether `live` knows every lease, so that `find` would tell no more."""
+
+    async def open(self) -> None:
+        """Get to work. Returns soon also when the store cannot be reached; that is then tried again and again."""
+
+    def live(self, address: bytes) -> Lease | None:
+        """The lease of an address as far as this process knows."""
+
+    async def find(self, address: bytes) -> Lease | None:
+        """The lease of an address that this process does not know, as far as anybody does."""
+
+    async def learn(self, name: str, addresses: Sequence[bytes], seconds: float, rule: str) -> None:
+        """Lease all of these; returns when that is stored. LeasesFullError where there is no room."""
+
+    async def touch(self, addresses: Sequence[bytes], seconds: float) -> list[bytes]:
+        """Extend these and their siblings to at least so long from now; returns those that became longer."""
+
+    async def revoke(self, target: str | bytes) -> list[bytes]:
+        """End the lease of an address, or those of all addresses of a name; returns those that were leased.
+
+        Holds in this process at once, and in the store as soon as that can be reached.
+        """
+
+    async def close(self) -> None:
+        """Let go of what was opened."""
