@@ -1,0 +1,101 @@
+"""The link to the tracker: addresses are leased before the answer that holds them is released."""
+
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from netstack.packet.reason import Reason
+from netstack.runtime.service import Runtime
+from netstack.wire.messages import VERSION, Join, Joined, Learn, Learned, Message
+
+ANSWER_WITHIN: Final = 2.0
+"""Seconds; a tracker that was killed is back within two, and a stub resolver asks again after five (resolv.conf(5))."""
+
+MAX_PENDING: Final = 8192
+MAX_WAITING: Final = 4096
+"""Requests without room in the link's queue; a tracker that comes back is still told them, which does no harm."""
+
+_HIGH_WATER: Final = 1024  # messages on each side of the link
+_SWEEP: Final = 0.1  # seconds between looks at overdue requests
+_JOIN: Final = 1.0  # seconds
+
+_log = logging.getLogger(__name__)
+
+
+class Confirmation(NamedTuple):
+    """Whether the leases are stored. max_ttl is in seconds; reason says why not."""
+
+    ok: bool
+    max_ttl: int
+    reason: str
+
+
+class _Pending(NamedTuple):
+    deadline: float
+    then: Callable[[Confirmation], None]
+
+
+class Leases:
+    """Asks the tracker to lease addresses, and hears that it has."""
+
+    def __init__(self, runtime: Runtime, on_joined: Callable[[], None]) -> None:
+        """on_joined is called each time a tracker that we did not know greets us."""
+        self._runtime = runtime
+        self._clock = runtime.loop.time
+        self._on_joined = on_joined
+        self._numbers = itertools.count(1)
+        self._pending: dict[int, _Pending] = {}
+        self._instance = ""
+        self._peer = runtime.bus.peer(
+            runtime.topology.whitelist, runtime.worker, self._received, high_water=_HIGH_WATER
+        )
+        runtime.every(_SWEEP, self._sweep)
+        runtime.every(_JOIN, self._join)
+        self._join()
+
+    @property
+    def pending(self) -> int:
+        """How many requests wait for the tracker."""
+        return len(self._pending)
+
+    def learn(
+        self, name: str, addresses: Sequence[bytes], ttl: int, client: bytes, trace_id: int,
+        then: Callable[[Confirmation], None],
+    ) -> None:  # fmt: skip
+        """Have addresses leased; `then` is called once, within ANSWER_WITHIN seconds, with what came of it."""
+        if self._peer.waiting >= MAX_WAITING or len(self._pending) >= MAX_PENDING:
+            then(Confirmation(ok=False, max_ttl=0, reason="the tracker is behind"))
+            return
+        number = next(self._numbers)
+        self._pending[number] = _Pending(self._clock() + ANSWER_WITHIN, then)
+        self._peer.send(Learn(number, name, list(addresses), ttl, client, trace_id))
+
+    def _join(self) -> None:
+        # Said again each second: a tracker that restarted does not know us.
+        if not self._peer.congested:
+            self._peer.send(Join(VERSION, self._runtime.stage, self._runtime.worker))
+
+    def _received(self, message: Message) -> None:
+        if isinstance(message, Learned):
+            pending = self._pending.pop(message.request, None)
+            if pending is not None:  # else it came too late: that client was refused, and the leases do no harm
+                pending.then(Confirmation(message.ok, message.max_ttl, message.reason))
+        elif isinstance(message, Joined):
+            self._joined(message)
+
+    def _joined(self, joined: Joined) -> None:
+        if joined.version != VERSION:
+            _log.error("tracker speaks version %d, this process %d: not used", joined.version, VERSION)
+            self._runtime.counters.drop(Reason.WRONG_VERSION)
+        elif joined.instance != self._instance:
+            self._instance = joined.instance
+            self._on_joined()
+
+    def _sweep(self) -> None:
+        now = self._clock()
+        for number, pending in list(self._pending.items()):
+            if pending.deadline > now:
+                break  # they are in the order in which they were asked
+            del self._pending[number]
+            pending.then(Confirmation(ok=False, max_ttl=0, reason=f"no answer within {ANSWER_WITHIN:.0f} s"))

@@ -1,0 +1,59 @@
+"""What the configuration says about names and addresses. No I/O, no clock."""
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from netstack.packet.scope import is_public
+from netstack.runtime.config import Config
+from netstack.runtime.values import Network, parse_allowed_network
+from services.dns_filter.names import NameSet
+
+
+class Policy:
+    """Which names are denied, and which addresses an answer may hold."""
+
+    def __init__(self, config: Config) -> None:
+        self._denied = NameSet(config.deny.names)
+        self._allowed = NameSet(config.allow.names)
+        self._private_names = NameSet(config.dns.private_names)
+        self._networks: list[Network] = [parse_allowed_network(text).network for text in config.allow.networks]
+        self.remove_h3 = config.quic.block
+        """Whether HTTPS records must not offer HTTP/3, which could only run into a refusal."""
+
+    def denied_by(self, names: Sequence[bytes]) -> str | None:
+        """The rule that denies a name or one of those it is an alias of (wire form, lower case), the asked one first.
+
+        `allow.names` wins over `deny.names`; where it covers the name that was asked, the aliases do not matter.
+        """
+        if not self._denied or self._allowed.match(names[0]) is not None:
+            return None
+        for name in names:
+            rule = self._denied.match(name)
+            if rule is not None and self._allowed.match(name) is None:
+                return rule
+        return None
+
+    def may_be_private(self, qname: bytes) -> bool:
+        """Whether answers to this question may hold private addresses (`dns.private_names`).
+
+        Only the name that was asked counts, not those it is an alias of: a stranger's alias for a printer is rebinding.
+        """
+        return self._private_names.match(qname) is not None
+
+    def is_removed(self, address: bytes) -> bool:
+        """Whether an address must not be in an answer to a name that may not be private (DESIGN: rebinding)."""
+        return not is_public(address) and not self._is_listed(address)
+
+    def is_leased(self, address: bytes, *, private_name: bool) -> bool:
+        """Whether an address that stays in an answer is to be leased.
+
+        A private one that is there only because of `allow.networks` is not: that key allows it already, on the ports it
+        says, and a lease would open the others.
+        """
+        return private_name or is_public(address)
+
+    def _is_listed(self, address: bytes) -> bool:
+        if not self._networks:
+            return False
+        parsed = ip_address(address)
+        return any(parsed in network for network in self._networks)

@@ -1,0 +1,212 @@
+"""The way of a query: policy, cache, upstream, lease, and only then the answer.
+
+The order is what the whole firewall rests on: an answer with addresses is released by `_confirmed` alone, which the
+tracker's acknowledgement calls. Where it does not come, the client gets SERVFAIL.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from netstack.packet.flow import address_text
+from netstack.packet.reason import Reason
+from netstack.runtime.service import Runtime
+from services.dns_filter import message as dns
+from services.dns_filter.answer import Answer
+from services.dns_filter.cache import Cache
+from services.dns_filter.leases import Confirmation, Leases
+from services.dns_filter.message import name_text
+from services.dns_filter.policy import Policy
+from services.dns_filter.queries import Asked, Bridge, Client, Flight, Outcome
+from services.dns_filter.query import UnanswerableError, parse
+from services.dns_filter.reply import (
+    EDE_BLOCKED,
+    EDE_NETWORK_ERROR,
+    EDE_NO_REACHABLE_AUTHORITY,
+    EDE_OTHER,
+    emit_answer,
+    emit_refusal,
+    extended_error,
+)
+from services.dns_filter.upstreams.pool import AllFailedError, Pool
+
+_HEADSTART: Final = 0.05  # seconds by which the upstreams give up before the bridge: their refusal names them
+_NO_LIMIT: Final = 0x7FFFFFFF  # seconds; the largest TTL (RFC 2181 section 8)
+
+_log = logging.getLogger(__name__)
+
+
+class Resolver:
+    """Answers queries."""
+
+    def __init__(self, runtime: Runtime, policy: Policy, pool: Pool, leases: Leases) -> None:
+        self._runtime = runtime
+        self._counters = runtime.counters
+        self._trace = runtime.trace
+        self._clock = runtime.loop.time
+        self._policy = policy
+        self._pool = pool
+        self._leases = leases
+        self._bridge = Bridge(runtime.config.dns.timeout)
+        self._cache = Cache() if runtime.config.dns.cache else Cache(max_entries=0)
+        self._timer_armed = False
+        self.queries = 0
+        self.cache_hits = 0
+
+    @property
+    def in_flight(self) -> int:
+        """How many questions and leases are waited for."""
+        return len(self._bridge) + self._leases.pending
+
+    @property
+    def cached(self) -> int:
+        """How many answers are kept."""
+        return len(self._cache)
+
+    def receive(self, octets: bytes, client: Client) -> bool:
+        """Take a message; whether the client's `reply` will be, or has been, called for it."""
+        try:
+            query = parse(octets)
+        except UnanswerableError as error:
+            self._counters.drop(error.reason)
+            if error.reply is None:
+                return False
+            client.reply(error.reply)
+            return True
+        self.queries += 1
+        asked = Asked(query, client)
+        rule = self._policy.denied_by((query.qname,))
+        if rule is not None:
+            self._deny([asked], rule)
+            return True
+        hit = self._cache.get(query.key, self._clock())
+        if hit is not None:
+            self.cache_hits += 1
+            self._release([asked], hit.answer, hit.age)
+            return True
+        return self._ask(asked)
+
+    def _ask(self, asked: Asked) -> bool:
+        outcome, flight = self._bridge.ask(asked, self._clock())
+        if outcome is Outcome.ASK and flight is not None:
+            self._runtime.spawn(self._resolve(flight))
+            self._arm()
+        elif outcome is Outcome.FULL:
+            self._counters.drop(Reason.BUFFER_FULL)
+            self._refuse([asked], dns.SERVFAIL, EDE_OTHER, f"{Reason.BUFFER_FULL}: too many queries in flight")
+        return outcome is not Outcome.REPEATED
+
+    async def _resolve(self, flight: Flight) -> None:
+        """Ask the upstreams, and answer whoever waits."""
+        query = flight.query
+        asked_at = time.monotonic()
+        try:
+            answer, upstream = await self._pool.ask(query, flight.deadline - _HEADSTART)
+        except AllFailedError as error:
+            waiting = self._bridge.end(flight.number)
+            self._hops(waiting, "asked upstream", asked_at, f"{query}: {error}")
+            self._fail(waiting, str(error), silent=error.silent)
+            return
+        self._cache.put(query.key, answer, self._clock())
+        waiting = self._bridge.end(flight.number)
+        self._hops(waiting, "asked upstream", asked_at, f"{query} {upstream}")
+        self._release(waiting, answer, 0)
+
+    def _release(self, waiting: Sequence[Asked], answer: Answer, age: int) -> None:
+        """Have the addresses leased for each client, then answer; at once where there are none."""
+        rule = self._policy.denied_by(answer.names)
+        if rule is not None:
+            self._deny(waiting, rule)
+            return
+        if answer.removed:
+            self._counters.drop(Reason.REBIND, len(waiting))
+            _log.debug("removed from the answer to %s: %s", name_text(answer.names[0]), _list(answer.removed))
+        if not answer.addresses:
+            self._answer(waiting, answer, age, _NO_LIMIT)
+            return
+        by_client: dict[bytes, list[Asked]] = {}
+        for asked in waiting:
+            by_client.setdefault(asked.client.address, []).append(asked)
+        name = name_text(answer.names[0])
+        ttl = max(0, answer.lease_ttl - age)
+        for client, group in by_client.items():
+            trace_id = next((asked.client.trace_id for asked in group if asked.client.trace_id), 0)
+            then = partial(self._confirmed, group, answer, age, time.monotonic())
+            self._leases.learn(name, answer.addresses, ttl, client, trace_id, then)
+
+    def _confirmed(
+        self, waiting: Sequence[Asked], answer: Answer, age: int, asked_at: float, confirmation: Confirmation
+    ) -> None:
+        """The tracker has stored the leases, or has not."""
+        count = len(answer.addresses)
+        self._hops(waiting, "asked tracker", asked_at, f"{count} addresses {confirmation.reason}".strip())
+        if confirmation.ok:
+            self._answer(waiting, answer, age, confirmation.max_ttl)
+            return
+        self._counters.drop(Reason.TRACKER_DOWN, len(waiting))
+        text = f"{Reason.TRACKER_DOWN}: the addresses could not be leased: {confirmation.reason}"
+        self._refuse(waiting, dns.SERVFAIL, EDE_NETWORK_ERROR, text)
+
+    def _answer(self, waiting: Sequence[Asked], answer: Answer, age: int, max_ttl: int) -> None:
+        error = _rebind_error(answer) if answer.removed else b""
+        for asked in waiting:
+            client = asked.client
+            message = emit_answer(asked.query, answer, udp=client.udp, age=age, max_ttl=max_ttl, error=error)
+            self._reply(asked, message, answer.rcode)
+
+    def _deny(self, waiting: Sequence[Asked], rule: str) -> None:
+        self._counters.drop(Reason.NAME_DENIED, len(waiting))
+        self._refuse(waiting, dns.NXDOMAIN, EDE_BLOCKED, f'{Reason.NAME_DENIED}: deny.names "{rule}"')
+
+    def _fail(self, waiting: Sequence[Asked], why: str, *, silent: bool) -> None:
+        reason = Reason.UPSTREAM_TIMEOUT if silent else Reason.UPSTREAM_DOWN
+        self._counters.drop(reason, len(waiting))
+        self._refuse(
+            waiting, dns.SERVFAIL, EDE_NO_REACHABLE_AUTHORITY if silent else EDE_NETWORK_ERROR, f"{reason}: {why}"
+        )
+
+    def _refuse(self, waiting: Sequence[Asked], rcode: int, code: int, text: str) -> None:
+        for asked in waiting:
+            _log.debug("%s refused: %s", asked.query, text)
+            self._reply(asked, emit_refusal(asked.query, rcode, code, text), rcode, text)
+
+    def _reply(self, asked: Asked, message: bytes, rcode: int, text: str = "") -> None:
+        if asked.client.trace_id:
+            at = time.monotonic()
+            detail = f"{asked.query} {dns.rcode_text(rcode)} {text}".strip()
+            self._trace.hop(asked.client.trace_id, "answered", at=at, service=0.0, detail=detail)
+        asked.client.reply(message)
+
+    def _arm(self) -> None:
+        at = self._bridge.next_timeout()
+        if at is not None and not self._timer_armed:
+            self._timer_armed = True
+            self._runtime.loop.call_at(at, self._overdue)
+
+    def _overdue(self) -> None:
+        self._timer_armed = False
+        timeout = self._runtime.config.dns.timeout
+        self._fail(self._bridge.handle_timeout(self._clock()), f"no answer within {timeout:g} s", silent=True)
+        self._arm()
+
+    def _hops(self, waiting: Sequence[Asked], event: str, at: float, detail: str) -> None:
+        for asked in waiting:
+            if asked.client.trace_id:
+                self._trace.hop(asked.client.trace_id, event, at=at, detail=detail)
+
+
+def _rebind_error(answer: Answer) -> bytes:
+    if not any(any(address) for address in answer.removed):
+        # How many filtering resolvers say no (Control D among them): the address of nothing at all.
+        text = f"{Reason.REBIND}: the upstream answered {_list(answer.removed)}: blocked there"
+        return extended_error(EDE_BLOCKED, text)
+    return extended_error(
+        EDE_BLOCKED,
+        f"{Reason.REBIND}: removed {_list(answer.removed[:3])}; dns.private_names or allow.networks allows it",
+    )
+
+
+def _list(addresses: Sequence[bytes]) -> str:
+    return ", ".join(map(address_text, addresses))

@@ -1,0 +1,131 @@
+"""The DNS filter as a process: queries from the TUN and from tcp_fwd in, answers out."""
+
+import asyncio
+import importlib
+import resource
+from functools import partial
+from typing import Final
+
+from netstack.packet import datagram
+from netstack.packet.datagram import Datagram
+from netstack.packet.reason import MalformedPacketError, Reason
+from netstack.runtime.service import Runtime
+from netstack.runtime.tunnel import Tunnel
+from services.dns_filter.leases import Leases
+from services.dns_filter.policy import Policy
+from services.dns_filter.queries import Client
+from services.dns_filter.resolver import Resolver
+from services.dns_filter.stream import StreamServer
+from services.dns_filter.upstreams.pool import Pool, make_transports
+
+_DRAINED_AFTER: Final = 2
+"""Looks in a row, half a second apart, at which nothing is in flight: what tun_io sent before it knew has arrived."""
+
+
+async def start(runtime: Runtime) -> None:
+    """Open everything; raises OSError."""
+    _raise_descriptor_limit()
+    service = DnsFilter(runtime)
+    await service.start()
+
+
+class DnsFilter:
+    """Where packets and connections meet the resolver."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        """Raises OSError where dns.tls_ca cannot be read."""
+        self._runtime = runtime
+        self._counters = runtime.counters
+        self._welcome = False
+        self._joined = False
+        self._idle_looks = 0
+        policy = Policy(runtime.config)
+        transports = make_transports(runtime.config, partial(self._counters.drop, Reason.UPSTREAM_MISMATCH))
+        self._pool = Pool(transports, policy, self._upstreams_changed)
+        self._leases = Leases(runtime, self._on_joined)
+        self._resolver = Resolver(runtime, policy, self._pool, self._leases)
+        self._stream = StreamServer(runtime.topology.dns / runtime.worker, self._resolver.receive, self._counters.drop)
+        self._tunnel = Tunnel(runtime, self._on_batch, on_welcome=self._on_welcome)
+        runtime.before_sample = self._measure
+        runtime.on_drain = self._drain
+
+    async def start(self) -> None:
+        """Listen."""
+        await self._stream.start()
+        self._runtime.on_stop.append(self._pool.close)
+        self._runtime.on_stop.append(self._stream.close)
+
+    def _on_welcome(self) -> None:
+        self._welcome = True
+        self._ready()
+
+    def _on_joined(self) -> None:
+        self._joined = True
+        self._ready()
+
+    def _ready(self) -> None:
+        if self._welcome and self._joined:
+            self._welcome = self._joined = False
+            self._runtime.ready()
+            self._runtime.spawn(self._prepare())
+
+    async def _prepare(self) -> None:
+        """What the first query would otherwise wait for."""
+        await self._pool.prepare()
+        await asyncio.to_thread(importlib.import_module, "services.dns_filter.rewrite")
+
+    def _on_batch(self, packets: list[bytes], traced: dict[int, int]) -> None:
+        for index, packet in enumerate(packets):
+            try:
+                received = datagram.parse(packet)
+            except MalformedPacketError as error:
+                self._counters.drop(error.reason)
+                continue
+            if self._tunnel.congested:
+                # Answers wait for room already; the client asks again.
+                self._counters.drop(Reason.BUFFER_FULL, len(received.payloads))
+                continue
+            trace_id = traced.get(index, 0) if traced else 0
+            client = Client(
+                received.client, received.client_port, udp=True,
+                reply=partial(self._send, received, trace_id), trace_id=trace_id,
+            )  # fmt: skip
+            for payload in received.payloads:
+                self._resolver.receive(payload, client)
+
+    def _send(self, received: Datagram, trace_id: int, message: bytes) -> None:
+        """Answer from the address that was asked, whatever it was."""
+        packet = datagram.emit(received.server, received.server_port, received.client, received.client_port, message)
+        self._tunnel.write(packet, trace_id)
+
+    def _upstreams_changed(self, note: str) -> None:
+        if note:
+            self._counters.notes["upstreams"] = note
+        else:
+            self._counters.notes.pop("upstreams", None)
+
+    def _measure(self) -> None:
+        self._counters.gauges.update(
+            queries=self._resolver.queries,
+            in_flight=self._resolver.in_flight,
+            cache_hits=self._resolver.cache_hits,
+            cache_entries=self._resolver.cached,
+            connections=len(self._stream.connections),
+        )
+
+    def _drain(self) -> None:
+        self._tunnel.drain()
+        self._stream.stop_listening()
+        self._runtime.every(0.5, self._stop_if_drained)
+
+    def _stop_if_drained(self) -> None:
+        busy = self._resolver.in_flight or self._stream.connections
+        self._idle_looks = 0 if busy else self._idle_looks + 1
+        if self._idle_looks >= _DRAINED_AFTER:
+            self._runtime.stop()
+
+
+def _raise_descriptor_limit() -> None:
+    """Each question to a UDP upstream has a socket of its own; the soft limit is 1024 nearly everywhere."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

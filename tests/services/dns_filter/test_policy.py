@@ -1,0 +1,68 @@
+"""What the configuration says about names and addresses."""
+
+import pytest
+
+from services.dns_filter.names import to_wire
+from tests.services.dns_filter.messages import address, policy
+
+
+def names(*texts: str) -> tuple[bytes, ...]:
+    return tuple(map(to_wire, texts))
+
+
+@pytest.mark.parametrize(
+    ("chain", "rule"),
+    [
+        (("ads.test",), "ads.test"),
+        (("x.ads.test",), "ads.test"),
+        (("good.ads.test",), None),
+        (("www.test",), None),
+        (("www.test", "cdn.test", "ads.test"), "ads.test"),
+        (("www.test", "good.ads.test"), None),
+        (("good.ads.test", "ads.test"), None),
+    ],
+    ids=[
+        "a denied name", "a name below", "allowed in spite of it", "another", "an alias of a denied name",
+        "an alias of an allowed one", "where the asked name is allowed its aliases do not matter",
+    ],
+)  # fmt: skip
+def test_denied_names(chain: tuple[str, ...], rule: str | None) -> None:
+    assert policy(denied=("ads.test",), allowed=("good.ads.test",)).denied_by(names(*chain)) == rule
+
+
+@pytest.mark.parametrize(
+    ("text", "removed", "leased"),
+    [
+        ("198.18.1.1", False, True),
+        ("8.8.8.8", False, True),
+        ("10.1.2.3", True, False),
+        ("127.0.0.1", True, False),
+        ("169.254.169.254", True, False),
+        ("0.0.0.0", True, False),
+        ("::", True, False),
+        ("::1", True, False),
+        ("::ffff:10.1.2.3", True, False),
+        ("fd00::1", True, False),
+        ("fe80::1", True, False),
+        ("2001:db8::1", False, True),
+        ("192.168.7.1", False, False),
+        ("192.168.8.1", True, False),
+        ("fd12::1", False, False),
+    ],
+)
+def test_addresses(text: str, removed: bool, leased: bool) -> None:
+    rules = policy(networks=("192.168.7.0/24:443/tcp", "fd12::/16"))
+    assert rules.is_removed(address(text)) is removed
+    assert rules.is_leased(address(text), private_name=False) is leased
+
+
+def test_private_names() -> None:
+    rules = policy(private=("home.test",))
+    assert rules.may_be_private(to_wire("nas.home.test"))
+    assert not rules.may_be_private(to_wire("evil.test"))
+    assert rules.is_leased(address("10.1.2.3"), private_name=True)
+
+
+def test_http3_is_removed_where_quic_is_blocked() -> None:
+    assert policy().remove_h3
+    assert not policy(block_quic=False).remove_h3

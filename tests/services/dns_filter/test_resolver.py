@@ -1,0 +1,179 @@
+"""The way of a query, with upstreams that are told when to answer and a tracker played by the test."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import pytest
+
+from netstack.runtime.config import Config, Deny, Dns
+from services.dns_filter import resolver as module
+from services.dns_filter.leases import Leases
+from services.dns_filter.policy import Policy
+from services.dns_filter.queries import Bridge, Client
+from services.dns_filter.query import Query, emit_upstream
+from services.dns_filter.resolver import Resolver
+from services.dns_filter.upstreams.pool import Pool
+from services.dns_filter.upstreams.upstream import UpstreamError
+from tests.services.dns_filter.messages import ask, errors, read, respond, texts
+from tests.services.dns_filter.tracker_link import World, run, until
+
+RECORD = "www.example.com. 60 A 198.18.1.1"
+CLIENT = bytes([10, 0, 0, 2])
+
+
+class Told:
+    """An upstream that answers when the test says so, whatever its patience."""
+
+    label = "udp://test"
+
+    def __init__(self, answer: Callable[[bytes], bytes] = lambda asked: respond(asked, RECORD)) -> None:
+        self.answer = answer
+        self.asked: list[Query] = []
+        self.may = asyncio.Event()
+        self.may.set()
+
+    async def ask(self, query: Query, _: float) -> bytes:
+        self.asked.append(query)
+        await self.may.wait()
+        return self.answer(emit_upstream(query, 1))
+
+    async def prepare(self) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+class Asker:
+    """Clients, and what they get."""
+
+    def __init__(self, world: World, upstream: Told) -> None:
+        policy = Policy(world.runtime.config)
+        self.leases = Leases(world.runtime, lambda: None)
+        self.resolver = Resolver(world.runtime, policy, Pool([upstream], policy), self.leases)
+        self.got: list[bytes] = []
+
+    def send(self, octets: bytes, *, udp: bool = True, port: int = 5000) -> bool:
+        return self.resolver.receive(octets, Client(CLIENT, port, udp, self.got.append))
+
+    async def replies(self, count: int) -> list[bytes]:
+        await until(lambda: len(self.got) >= count)
+        return self.got
+
+
+def test_answer_waits_for_the_tracker() -> None:
+    async def story(world: World) -> None:
+        world.acknowledges = False
+        asker = Asker(world, Told())
+        assert asker.send(ask())
+        learn = await world.learn()
+        assert asker.got == []
+        assert asker.resolver.in_flight == 1
+        world.answer(learn.request, max_ttl=30)
+        (reply,) = await asker.replies(1)
+        assert texts(reply) == ["www.example.com. 30 A 198.18.1.1"]
+        assert asker.resolver.in_flight == 0
+
+    run(story)
+
+
+def test_what_gets_no_answer_is_told_to_the_caller() -> None:
+    async def story(world: World) -> None:
+        upstream = Told()
+        asker = Asker(world, upstream)
+        assert not asker.send(b"")
+        upstream.may.clear()
+        assert asker.send(ask())
+        assert not asker.send(ask()), "the same query again"
+        assert asker.send(ask(), udp=False), "on a stream each is answered"
+        upstream.may.set()
+        await asker.replies(2)
+        assert world.runtime.counters.drops == {"malformed-dns": 1}
+
+    run(story)
+
+
+def test_form_error_is_answered_at_once() -> None:
+    async def story(world: World) -> None:
+        asker = Asker(world, Told())
+        assert asker.send(bytes.fromhex("1234 0100 0000 0000 0000 0000"))
+        assert read(asker.got[0]).rcode().name == "FORMERR"
+
+    run(story)
+
+
+def test_time_runs_out_and_a_late_answer_serves_the_next() -> None:
+    async def story(world: World) -> None:
+        upstream = Told()
+        upstream.may.clear()
+        asker = Asker(world, upstream)
+        began = time.monotonic()
+        asker.send(ask(edns=True))
+        (reply,) = await asker.replies(1)
+        assert time.monotonic() - began < 1.0
+        assert errors(reply) == [(22, "upstream-timeout: no answer within 0.1 s")]
+        assert world.runtime.counters.drops == {"upstream-timeout": 1}
+        upstream.may.set()
+        await until(lambda: asker.resolver.cached)
+        asker.send(ask(number=2))
+        assert texts((await asker.replies(2))[1])
+        assert len(upstream.asked) == 1
+
+    run(story, Config(dns=Dns(timeout=0.1)))
+
+
+def test_too_many_questions_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Bridge", lambda timeout: Bridge(timeout, max_flights=1))
+
+    async def story(world: World) -> None:
+        upstream = Told()
+        upstream.may.clear()
+        asker = Asker(world, upstream)
+        asker.send(ask())
+        asker.send(ask("b.test.", edns=True))
+        (reply,) = await asker.replies(1)
+        assert read(reply).rcode().name == "SERVFAIL"
+        assert errors(reply) == [(0, "buffer-full: too many queries in flight")]
+        assert world.runtime.counters.drops == {"buffer-full": 1}
+        upstream.may.set()
+        await asker.replies(2)
+
+    run(story)
+
+
+def test_without_a_cache_each_question_is_asked() -> None:
+    async def story(world: World) -> None:
+        upstream = Told()
+        asker = Asker(world, upstream)
+        for number in range(3):
+            asker.send(ask(number=number))
+            await asker.replies(number + 1)
+        assert len(upstream.asked) == 3
+        assert asker.resolver.cache_hits == 0
+
+    run(story, Config(dns=Dns(cache=False)))
+
+
+def test_denied_name_is_not_asked() -> None:
+    async def story(world: World) -> None:
+        upstream = Told()
+        asker = Asker(world, upstream)
+        asker.send(ask("x.ads.test."))
+        assert read(asker.got[0]).rcode().name == "NXDOMAIN"
+        assert upstream.asked == []
+
+    run(story, Config(deny=Deny(names=["ads.test"])))
+
+
+def test_failure_names_the_upstream() -> None:
+    async def story(world: World) -> None:
+        def fail(_: bytes) -> bytes:
+            raise UpstreamError("Connection refused")
+
+        asker = Asker(world, Told(fail))
+        asker.send(ask(edns=True))
+        (reply,) = await asker.replies(1)
+        assert errors(reply) == [(23, "upstream-down: udp://test: Connection refused")]
+
+    run(story)
