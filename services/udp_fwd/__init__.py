@@ -1,0 +1,1 @@
+"""UDP datagrams and ICMP echo requests of the client to host sockets, and back."""

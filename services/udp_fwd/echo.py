@@ -1,0 +1,83 @@
+"""ICMP echo (RFC 792, RFC 4443): the client's request, what a ping socket is given, and the reply. No I/O."""
+
+import struct
+from typing import Final, NamedTuple
+
+from netstack.packet import frame, icmp, ipv4, ipv6
+from netstack.packet.checksum import checksum, pseudo_sum
+from netstack.packet.reason import MalformedPacketError, Reason
+from netstack.packet.vnet import NO_OFFLOAD
+
+_HEADER: Final = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
+
+
+class Echo(NamedTuple):
+    """An echo request of the client."""
+
+    client: bytes
+    identifier: int
+    server: bytes
+    sequence: int
+    message: bytes
+    """The whole ICMP message; a ping socket puts in its own identifier and checksum."""
+    tos: int
+    ttl: int
+    packet: bytes
+
+
+def protocol(address: bytes) -> int:
+    """The protocol of echo to this address: 1 (ICMP) or 58 (ICMPv6)."""
+    return icmp.PROTOCOL if len(address) == 4 else icmp.PROTOCOL_V6
+
+
+def parse(octets: bytes) -> Echo:
+    """Read a frame that holds an echo request.
+
+    Raises MalformedPacketError: what frame.parse raises, malformed-icmp, bad-checksum, or unknown-protocol for anything
+    that is no echo request; the client has no other ICMP to send (RFC 5508 REQ-3 to REQ-6 concern its errors about
+    replies, which no host socket could send on).
+    """
+    whole = frame.parse(octets)
+    if whole.protocol != protocol(whole.source):
+        raise MalformedPacketError(Reason.UNKNOWN_PROTOCOL, f"protocol {whole.protocol} is neither UDP nor echo")
+    if whole.end - whole.upper < _HEADER.size:
+        raise MalformedPacketError(Reason.MALFORMED_ICMP, f"{whole.end - whole.upper} octets are no echo request")
+    message = octets[whole.upper : whole.end]
+    kind, code, _, identifier, sequence = _HEADER.unpack_from(message)
+    request = icmp.ECHO_REQUEST if whole.version == 4 else icmp.V6_ECHO_REQUEST
+    if kind != request:
+        raise MalformedPacketError(Reason.UNKNOWN_PROTOCOL, f"ICMP type {kind} is no echo request")
+    if code != 0:
+        raise MalformedPacketError(Reason.MALFORMED_ICMP, f"echo request with code {code}")
+    if not whole.trusted and not _verify(whole, message):
+        raise MalformedPacketError(Reason.BAD_CHECKSUM, "ICMP")
+    return Echo(
+        whole.source, identifier, whole.destination, sequence, message, whole.tos, whole.ttl, whole.packet
+    )  # fmt: skip
+
+
+def sequence_of(message: bytes) -> int | None:
+    """The sequence number of an echo message as a ping socket gives it back, also from its error queue."""
+    if len(message) < _HEADER.size:
+        return None
+    return int.from_bytes(message[6:8], "big")
+
+
+def reply(server: bytes, client: bytes, identifier: int, message: bytes) -> bytes | None:
+    """The frame that brings a reply to the client, under the client's identifier; None where it is no echo reply."""
+    four = len(server) == 4
+    if len(message) < _HEADER.size or message[0] != (icmp.ECHO_REPLY if four else icmp.V6_ECHO_REPLY):
+        return None
+    rest = identifier << 16 | int.from_bytes(message[6:8], "big")
+    body = message[_HEADER.size :]
+    if four:
+        octets = icmp.emit(icmp.ECHO_REPLY, 0, rest, body)
+        return NO_OFFLOAD + ipv4.emit(server, client, icmp.PROTOCOL, len(octets)) + octets
+    octets = icmp.emit_v6(server, client, icmp.V6_ECHO_REPLY, 0, rest, body)
+    return NO_OFFLOAD + ipv6.emit(server, client, icmp.PROTOCOL_V6, len(octets)) + octets
+
+
+def _verify(whole: frame.Frame, message: bytes) -> bool:
+    if whole.version == 4:
+        return checksum(message) == 0
+    return checksum(message, pseudo_sum(whole.source, whole.destination, icmp.PROTOCOL_V6, len(message))) == 0

@@ -1,0 +1,155 @@
+"""The two kinds of forwarder: UDP, and ICMP echo through ping sockets."""
+
+import errno
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from netstack.packet import datagram, ipv4, udp
+from netstack.packet.reason import Reason
+from services.udp_fwd import echo
+from services.udp_fwd.flows import GRAIN, Header, Limits, Mapping, Outgoing
+from services.udp_fwd.forwarder import Forwarder, Links, OnEnded, packed
+from services.udp_fwd.sockets import HostSocket, Received
+
+ECHO_IDLE: Final = 60.0  # seconds; RFC 5508 REQ-2: not less
+ECHO_MAX_FLOWS: Final = 1024
+DESTINATIONS_PER_FLOW: Final = 4  # on average; a mapping alone may have more
+
+_QUOTE_V4: Final = 576  # octets; more is never quoted (netstack.packet.icmp)
+_QUOTE_V6: Final = 1280
+_QUOTE_ECHO: Final = 128  # headers and 8 octets at the least (RFC 792); many of these are kept
+_USO_SINCE: Final = (6, 2)
+"""The first Linux that takes a train of datagrams written to a TUN (VIRTIO_NET_HDR_GSO_UDP_L4)."""
+
+_PING_GROUPS: Final = Path("/proc/sys/net/ipv4/ping_group_range")
+
+_log = logging.getLogger(__name__)
+
+
+class UdpForwarder(Forwarder):
+    """One UDP socket per client address and port."""
+
+    def __init__(self, links: Links, max_flows: int, on_ended: OnEnded) -> None:
+        limits = links.runtime.config.udp
+        timeouts = limits.idle_timeout, limits.stream_timeout
+        super().__init__(links, Limits(*timeouts, max_flows, max_flows * DESTINATIONS_PER_FLOW), on_ended)
+        self._trains = _kernel() >= _USO_SINCE
+
+    def take(self, sent: datagram.Datagram, trace_id: int, now: float) -> None:
+        """The client sent a datagram, or a train of them."""
+        packet = sent.packet
+        quote = packet[:_QUOTE_V4] if len(sent.server) == 4 else packet[:_QUOTE_V6]
+        header = Header(sent.tos, sent.ttl - 1, self._dont_fragment(sent))
+        endpoints = sent.client, sent.client_port, sent.server, sent.server_port
+        self.forward(endpoints, Outgoing(sent.payloads, header, quote, 0, trace_id), now)
+
+    def protocol(self, _address: bytes) -> int:
+        """Always 17."""
+        return udp.PROTOCOL
+
+    def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[bytes]:
+        """One frame for a datagram, and for a train where the kernel takes it."""
+        octets, segment, sockaddr = received
+        sender = mapping.senders.get(sockaddr)
+        if sender is None or now - sender.last >= GRAIN:
+            sender = self.flows.heard(mapping, sockaddr, packed(sockaddr[0]), now)
+            if sender is None:
+                self._counters.drop(Reason.FLOW_UNKNOWN)
+                return ()
+        if not segment or self._trains:
+            return (sender.frame(octets, segment),)
+        return [sender.frame(octets[at : at + segment]) for at in range(0, len(octets), segment)]
+
+    def number(self, _sent: bytes) -> int | None:
+        """UDP has no numbers: the last packet is quoted."""
+        return 0
+
+    def _dont_fragment(self, sent: datagram.Datagram) -> bool:
+        """IPv4: as the client said. IPv6: a router never fragments, but what came in fragments must leave so."""
+        packet = sent.packet
+        if len(sent.server) == 4:
+            return bool(packet[6] & ipv4.DF >> 8)
+        return len(sent.payloads) > 1 or len(packet) <= self._tunnel.mtu
+
+
+class EchoForwarder(Forwarder):
+    """One ping socket per client address and identifier."""
+
+    def __init__(self, links: Links, on_ended: OnEnded) -> None:
+        most_destinations = ECHO_MAX_FLOWS * DESTINATIONS_PER_FLOW
+        limits = Limits(ECHO_IDLE, ECHO_IDLE, ECHO_MAX_FLOWS, most_destinations, keep_recent=True)
+        super().__init__(links, limits, on_ended)
+        self._warned = False
+
+    def take(self, sent: echo.Echo, trace_id: int, now: float) -> None:
+        """The client sent an echo request."""
+        packet = sent.packet
+        if len(sent.server) == 4:
+            dont_fragment = bool(packet[6] & ipv4.DF >> 8)
+        else:
+            dont_fragment = len(packet) <= self._tunnel.mtu
+        header = Header(sent.tos, sent.ttl - 1, dont_fragment)
+        outgoing = Outgoing([sent.message], header, packet[:_QUOTE_ECHO], sent.sequence, trace_id)
+        self.forward((sent.client, sent.identifier, sent.server, 0), outgoing, now)
+
+    def protocol(self, address: bytes) -> int:
+        """1 or 58."""
+        return echo.protocol(address)
+
+    def open_socket(self, mapping: Mapping[HostSocket]) -> HostSocket:
+        """Raises OSError."""
+        host = super().open_socket(mapping)
+        self._counters.notes.pop("echo", None)
+        self._warned = False
+        return host
+
+    def no_socket(self, error: OSError) -> Reason:
+        """Mostly because the sysctl does not allow this group."""
+        if error.errno not in {errno.EACCES, errno.EPERM}:
+            return super().no_socket(error)
+        note = (
+            f"ICMP echo is not forwarded: net.ipv4.ping_group_range ({_ping_groups()}) does not hold group "
+            f"{os.getegid()} of this process; type: "
+            'sysctl -w net.ipv4.ping_group_range="0 2147483647"'
+        )
+        self._counters.notes["echo"] = note
+        if not self._warned:
+            self._warned = True
+            _log.warning("%s", note)
+        return Reason.NO_PING_SOCKET
+
+    def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[bytes]:
+        """The reply under the client's identifier."""
+        octets, _, sockaddr = received
+        address = packed(sockaddr[0])
+        if self.flows.heard(mapping, sockaddr, address, now) is None:
+            self._counters.drop(Reason.FLOW_UNKNOWN)
+            return ()
+        frame = echo.reply(address, mapping.client, mapping.port, octets)
+        if frame is None:
+            self._counters.drop(Reason.MALFORMED_ICMP)
+            return ()
+        return (frame,)
+
+    def number(self, sent: bytes) -> int | None:
+        """The sequence number."""
+        return echo.sequence_of(sent)
+
+
+def _kernel() -> tuple[int, int]:
+    """The version of the running kernel; (0, 0) where it does not look like one."""
+    parts = os.uname().release.split(".")
+    try:
+        return int(parts[0]), int(parts[1])
+    except (IndexError, ValueError):
+        return 0, 0
+
+
+def _ping_groups() -> str:
+    try:
+        return " ".join(_PING_GROUPS.read_text().split())
+    except OSError:
+        return "not readable"

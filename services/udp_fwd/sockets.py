@@ -1,0 +1,197 @@
+"""Host sockets: UDP with GRO and segmentation, and ping sockets for ICMP echo; both with their error queues."""
+
+import asyncio
+import errno
+import socket
+import struct
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from services.udp_fwd import errqueue
+from services.udp_fwd.errqueue import SocketError
+from services.udp_fwd.flows import Header, Sockaddr
+from services.udp_fwd.train import calls
+
+BURST: Final = 32  # receives per turn of the loop
+BURST_OCTETS: Final = 512 << 10
+_BUFFER: Final = 4 << 20  # octets; the kernel takes what net.core.rmem_max and wmem_max allow
+_LARGEST: Final = 65535  # octets; of a datagram, and of what GRO makes of several
+_ANCILLARY: Final = socket.CMSG_SPACE(4)
+_ERROR_ANCILLARY: Final = socket.CMSG_SPACE(64)  # sock_extended_err and a sockaddr_in6
+_ERROR_QUOTE: Final = 64  # octets of what we sent, of which only an echo header is read
+
+# Not in the socket module of Python 3.11: linux/udp.h, linux/in.h, linux/in6.h.
+_UDP_SEGMENT: Final = 103
+_UDP_GRO: Final = 104
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_PMTUDISC_DONT: Final = 0  # never set DF; fragment where needed
+_PMTUDISC_DO: Final = 2  # always set DF; EMSGSIZE above the path MTU
+
+_SEGMENT_SIZE: Final = struct.Struct("=H")
+# Segmentation that this route or device cannot do is done here instead.
+_NO_SEGMENTATION: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE})
+
+
+class Received(NamedTuple):
+    """What one receive gave."""
+
+    octets: bytes
+    segment: int
+    """Size of the datagrams in it where GRO put several together (the last may be shorter), else 0."""
+    sender: Sockaddr
+
+
+class HostSocket:
+    """One non-blocking, unconnected datagram socket of one mapping."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, version: int, protocol: int, on_error: "OnError") -> None:
+        """protocol is that of the socket: UDP, ICMP or ICMPv6. Raises OSError.
+
+        on_error gets the entries of the error queue, each with where a packet was to go and the start of that packet.
+        """
+        four = version == 4
+        family = socket.AF_INET if four else socket.AF_INET6
+        self._loop = loop
+        self._on_error = on_error
+        self._header: Header | None = None
+        self._burst = 1
+        self._segments = protocol == socket.IPPROTO_UDP
+        self._ttl_option = (socket.IPPROTO_IP, socket.IP_TTL) if four else (
+            socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)  # fmt: skip
+        self._tos_option = (socket.IPPROTO_IP, socket.IP_TOS) if four else (
+            socket.IPPROTO_IPV6, socket.IPV6_TCLASS)  # fmt: skip
+        self._df_option = (socket.IPPROTO_IP, _IP_MTU_DISCOVER) if four else (
+            socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER)  # fmt: skip
+        self._socket = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+        try:
+            self._set_options(four=four)
+        except OSError:
+            self._socket.close()
+            raise
+
+    def send(self, to: Sockaddr, payloads: list[bytes], header: Header) -> int:
+        """Send one datagram, or a train of equal ones (the last may be shorter); 0, or the errno that ended it."""
+        if header != self._header:
+            self._set_header(header)
+        if len(payloads) == 1:
+            return self._send_one(payloads[0], to)
+        return next(filter(None, (self._send_together(some, to) for some in calls(payloads))), 0)
+
+    def receive(self) -> list[Received]:
+        """A burst of what has come in; nothing where the socket is readable because of an error.
+
+        A burst is one receive at first and grows while there is more: a flow of single answers is not made to pay for
+        a receive that finds nothing.
+        """
+        received: list[Received] = []
+        octets = 0
+        take = self._socket.recvmsg
+        for _ in range(self._burst):
+            try:
+                data, ancillary, _, sender = take(_LARGEST, _ANCILLARY)
+            except OSError:  # nothing more (BlockingIOError), or an error that `drain_errors` explains
+                self._burst = max(1, len(received))
+                return received
+            segment = int.from_bytes(ancillary[0][2], "little") if ancillary else 0
+            received.append(Received(data, segment if segment < len(data) else 0, sender))
+            octets += len(data)
+            if octets > BURST_OCTETS:
+                return received
+        self._burst = min(BURST, self._burst * 2)
+        return received
+
+    def drain_errors(self) -> bool:
+        """Hand over what the error queue holds; whether one of it was this host's own refusal to send."""
+        local = False
+        for _ in range(BURST):
+            try:
+                data, ancillary, _, to = self._socket.recvmsg(_ERROR_QUOTE, _ERROR_ANCILLARY, socket.MSG_ERRQUEUE)
+            except OSError:
+                break
+            error = errqueue.parse(ancillary)
+            if error is not None:
+                local = local or error.origin == errqueue.ORIGIN_LOCAL
+                self._on_error(error, to, data)
+        return local
+
+    def watch(self, on_readable: Callable[[], None]) -> None:
+        """Call on_readable while there is something to receive, or an error."""
+        self._loop.add_reader(self._socket.fileno(), on_readable)
+
+    def unwatch(self) -> None:
+        """Read no more for now."""
+        self._loop.remove_reader(self._socket.fileno())
+
+    def close(self) -> None:
+        """Take the socket off the loop, then close it: its number is reused at once."""
+        self.unwatch()
+        self._socket.close()
+
+    def _send_together(self, payloads: list[bytes], to: Sockaddr) -> int:
+        if self._segments and len(payloads) > 1:
+            number = self._send_train(payloads, to)
+            if number not in _NO_SEGMENTATION:
+                return number
+            self._segments = number == errno.EMSGSIZE  # a single one above the path MTU says so in the error queue
+        return next(filter(None, (self._send_one(payload, to) for payload in payloads)), 0)
+
+    def _send_one(self, payload: bytes, to: Sockaddr) -> int:
+        try:
+            self._socket.sendto(payload, to)
+        except OSError as error:
+            return self._after_error(error, lambda: self._socket.sendto(payload, to))
+        return 0
+
+    def _send_train(self, payloads: list[bytes], to: Sockaddr) -> int:
+        ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(len(payloads[0])))]
+        try:
+            self._socket.sendmsg(payloads, ancillary, 0, to)
+        except OSError as error:
+            return self._after_error(error, lambda: self._socket.sendmsg(payloads, ancillary, 0, to))
+        return 0
+
+    def _after_error(self, error: OSError, again: Callable[[], int]) -> int:
+        """An error that an earlier packet met is told once, to whatever call comes next (udp(7)): try again."""
+        if error.errno == errno.EAGAIN:
+            return errno.EAGAIN
+        if self.drain_errors() and error.errno == errno.EMSGSIZE:
+            return ALREADY_TOLD
+        try:
+            again()
+        except OSError as second:
+            return second.errno or errno.EIO
+        return 0
+
+    def _set_header(self, header: Header) -> None:
+        before = self._header
+        if before is None or header.ttl != before.ttl:
+            self._socket.setsockopt(*self._ttl_option, header.ttl)
+        if before is None or header.tos != before.tos:
+            self._socket.setsockopt(*self._tos_option, header.tos)
+        if before is None or header.dont_fragment != before.dont_fragment:
+            self._socket.setsockopt(*self._df_option, _PMTUDISC_DO if header.dont_fragment else _PMTUDISC_DONT)
+        self._header = header
+
+    def _set_options(self, *, four: bool) -> None:
+        host = self._socket
+        host.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        host.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
+        if four:
+            host.setsockopt(socket.IPPROTO_IP, errqueue.IP_RECVERR, 1)
+        else:
+            host.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            host.setsockopt(socket.IPPROTO_IPV6, errqueue.IPV6_RECVERR, 1)
+        if self._segments:
+            try:
+                host.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+            except OSError as error:  # before Linux 5.0
+                if error.errno != errno.ENOPROTOOPT:
+                    raise
+                self._segments = False
+
+
+ALREADY_TOLD: Final = -1
+"""In place of an errno: the datagram was not sent, and on_error has been told why."""
+
+OnError = Callable[[SocketError, Sockaddr, bytes], None]

@@ -1,0 +1,33 @@
+"""Replies of servers as frames for the client."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netstack.packet import datagram
+from services.udp_fwd.reply import Sender
+
+V4 = (bytes([198, 18, 0, 1]), 53, bytes([10, 0, 0, 2]), 5000)
+V6 = (bytes.fromhex("20010db8000000000000000000000001"), 53, bytes.fromhex("fd006e73000000000000000000000002"), 5000)
+
+
+@pytest.mark.parametrize("endpoints", [V4, V6], ids=["IPv4", "IPv6"])
+@given(st.lists(st.binary(max_size=6), min_size=1, max_size=20))
+def test_a_reply_is_what_the_codec_emits_whatever_came_before(endpoints, payloads):
+    sender = Sender(*endpoints)
+    for payload in payloads:
+        assert sender.frame(payload) == datagram.emit(*endpoints, payload)
+
+
+@pytest.mark.parametrize("endpoints", [V4, V6], ids=["IPv4", "IPv6"])
+@given(size=st.integers(1, 1400), count=st.integers(1, 20), last=st.integers(1, 1400))
+def test_a_train_is_read_as_its_datagrams(endpoints, size, count, last):
+    payload = bytes(range(256)) * ((size * count + last) // 256 + 1)
+    payload = payload[: size * count + min(last, size)]
+    sender = Sender(*endpoints)
+    sender.frame(payload)  # a single datagram of the same length, whose headers are not a train's
+    got = datagram.parse(sender.frame(payload, size))
+    assert (got.client, got.client_port, got.server, got.server_port) == endpoints
+    assert b"".join(got.payloads) == payload
+    assert {len(each) for each in got.payloads[:-1]} == {size}
+    assert datagram.parse(sender.frame(payload)).payloads == [payload]

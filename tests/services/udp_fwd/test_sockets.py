@@ -1,0 +1,110 @@
+"""Host sockets, on loopback."""
+
+import asyncio
+import errno
+import socket
+from collections.abc import Callable
+
+import pytest
+
+from services.udp_fwd.errqueue import ORIGIN_ICMP
+from services.udp_fwd.flows import Header
+from services.udp_fwd.sockets import ALREADY_TOLD, BURST, HostSocket
+
+HEADER = Header(tos=0, ttl=63, dont_fragment=True)
+
+
+def with_socket(test: Callable[[HostSocket, socket.socket, list], None], version: int = 4) -> None:
+    """Run a test with a host socket, a server, and the list of errors that the host socket told."""
+
+    async def scenario() -> None:
+        errors: list = []
+        host = HostSocket(asyncio.get_running_loop(), version, socket.IPPROTO_UDP, lambda *error: errors.append(error))
+        family, name = (socket.AF_INET, "127.0.0.1") if version == 4 else (socket.AF_INET6, "::1")
+        with socket.socket(family, socket.SOCK_DGRAM) as server:
+            server.settimeout(5)
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+            server.bind((name, 0))
+            test(host, server, errors)
+        host.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_train_leaves_as_its_datagrams(version):
+    def test(host, server, errors):
+        payloads = [bytes([number]) * 900 for number in range(99)] + [b"last"]
+        assert host.send(server.getsockname()[:2], payloads, HEADER) == 0
+        assert [server.recv(65535) for _ in payloads] == payloads
+
+    with_socket(test, version)
+
+
+def test_a_train_that_the_kernel_does_not_segment_leaves_one_by_one():
+    def test(host, server, errors):
+        host._socket.setsockopt(socket.SOL_SOCKET, 11, 1)  # SO_NO_CHECK: with it UDP_SEGMENT is refused (EINVAL)
+        payloads = [b"one", b"two", b"end"]
+        assert host.send(server.getsockname(), payloads, HEADER) == 0
+        assert [server.recv(10) for _ in payloads] == payloads
+        assert host.send(server.getsockname(), payloads, HEADER) == 0
+        assert [server.recv(10) for _ in payloads] == payloads
+
+    with_socket(test)
+
+
+def test_a_burst_grows_while_there_is_more_and_shrinks_when_there_is_not():
+    def test(host, server, errors):
+        host.send(server.getsockname(), [b"hello"], HEADER)
+        _, client = server.recvfrom(10)
+        for number in range(100):
+            server.sendto(bytes([number]), client)
+        bursts = []
+        while burst := host.receive():
+            bursts.append([received.octets[0] for received in burst])
+        assert [len(burst) for burst in bursts] == [1, 2, 4, 8, 16, BURST, BURST, 5]
+        assert [octet for burst in bursts for octet in burst] == list(range(100))
+        server.sendto(b"x", client)
+        server.sendto(b"y", client)
+        assert len(host.receive()) == 1
+
+    with_socket(test)
+
+
+def test_gro_says_the_size_of_its_segments():
+    def test(host, server, errors):
+        host.send(server.getsockname(), [b"hello"], HEADER)
+        _, client = server.recvfrom(10)
+        segment = [(socket.IPPROTO_UDP, 103, (100).to_bytes(2, "little"))]
+        server.sendmsg([bytes(950)], segment, 0, client)
+        received = host.receive()[0]
+        assert (len(received.octets), received.segment, received.sender) == (950, 100, server.getsockname())
+        server.sendto(bytes(100), client)
+        assert host.receive()[0].segment == 0
+
+    with_socket(test)
+
+
+def test_an_error_of_an_earlier_datagram_is_told_and_does_not_stop_the_next_one():
+    def test(host, server, errors):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gone:
+            gone.bind(("127.0.0.1", 0))
+            closed = gone.getsockname()
+        assert host.send(closed, [b"x"], HEADER) == 0
+        assert host.send(server.getsockname(), [b"y"], HEADER) == 0
+        assert server.recv(10) == b"y"
+        ((error, to, _),) = errors
+        assert (error.errno, error.origin, to) == (errno.ECONNREFUSED, ORIGIN_ICMP, closed)
+        assert host.receive() == []
+
+    with_socket(test)
+
+
+def test_what_cannot_be_sent_gives_its_errno():
+    def test(host, server, errors):
+        assert host.send(("255.255.255.255", 9), [b"x"], HEADER) == errno.EACCES
+        # 65,507 octets are the most that IPv4 carries; the kernel says so without an entry in the error queue.
+        assert host.send(server.getsockname(), [bytes(65508)], HEADER) in {errno.EMSGSIZE, ALREADY_TOLD}
+        assert host.send(server.getsockname(), [bytes(65507)], HEADER._replace(dont_fragment=False)) == 0
+
+    with_socket(test)
