@@ -1,0 +1,242 @@
+"""The shell of tcp_fwd: batches of segments from tun_io to connections, and what these emit back."""
+
+import logging
+import resource
+import secrets
+from functools import partial
+from typing import Final
+
+from netstack.packet import icmp, tcp
+from netstack.packet.reason import MalformedPacketError, Reason
+from netstack.packet.seqnum import MASK
+from netstack.packet.vnet import NO_OFFLOAD
+from netstack.runtime.refusals import Refusals
+from netstack.runtime.service import Runtime
+from netstack.runtime.tunnel import Tunnel
+from netstack.runtime.whitelist import Decision, Whitelist
+from services.tcp_fwd.connection import Connection, State
+from services.tcp_fwd.segment import Emitter, Segment, flow_of, parse
+from services.tcp_fwd.session import Session
+from services.tcp_fwd.timers import Timers
+from services.tcp_fwd.timewait import TimeWait
+
+_DNS_PORT: Final = 53
+_HEADERS_V4: Final = 40  # octets of IP and TCP header, which the MSS leaves out (RFC 9293 section 3.7.1)
+_HEADERS_V6: Final = 60
+_HOUSEKEEPING: Final = 20.0  # seconds; below the replica's TOUCH_EVERY, so that leases in use never lapse
+_MIN_HOUSEKEEPING: Final = 0.25  # seconds
+
+_log = logging.getLogger(__name__)
+
+
+class Forwarder:
+    """The flows of one worker."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.loop = runtime.loop
+        self.now = runtime.loop.time
+        self.dns_port = _DNS_PORT
+        self.dns_directory = runtime.topology.dns
+        self.connect_timeout = runtime.config.tcp.connect_timeout
+        self._idle_timeout = runtime.config.tcp.idle_timeout
+        self._max_flows = runtime.config.tcp.max_flows
+        self._counters = runtime.counters
+        self._sessions: dict[bytes, Session] = {}
+        self._time_wait = TimeWait(self._max_flows)
+        self._timers = Timers()
+        self._timer_at: float | None = None
+        self._refusals = Refusals()
+        self._held: set[Session] = set()
+        self._draining = False
+        self._greeted: set[str] = set()
+        self.tunnel = Tunnel(
+            runtime, self._on_batch, flows=lambda: list(self._sessions), on_welcome=partial(self._greet, "tun_io"),
+            on_room=self._on_room, views=True,
+        )  # fmt: skip
+        self.whitelist = Whitelist(runtime, on_joined=partial(self._greet, "tracker"), on_revoked=self._on_revoked)
+        runtime.on_drain = self._drain
+        runtime.on_stop.append(self._stop)
+        runtime.before_sample = self._before_sample
+        runtime.every(min(_HOUSEKEEPING, max(self._idle_timeout / 4, _MIN_HOUSEKEEPING)), self._housekeeping)
+
+    def _greet(self, who: str) -> None:
+        self._greeted.add(who)
+        if len(self._greeted) == 2:
+            self._runtime.ready()
+
+    # --- from the client ----------------------------------------------------------------------------------------------
+
+    def _on_batch(self, packets: list[bytes], traced: dict[int, int]) -> None:
+        now = self.now()
+        touched: dict[Session, None] = {}
+        for index, packet in enumerate(packets):
+            try:
+                segment = parse(packet)
+            except MalformedPacketError as error:
+                self._counters.drop(error.reason)
+                continue
+            session = self._sessions.get(segment.key)
+            if session is None:
+                session = self._unknown(segment, packet, traced.get(index, 0), now)
+                if session is None:
+                    continue
+            session.execute(session.connection.receive_segment(segment, now))
+            touched[session] = None
+        for session in touched:
+            session.settle()
+
+    def _unknown(self, segment: Segment, packet: bytes, trace_id: int, now: float) -> Session | None:
+        """A segment of no flow of ours: open one for a SYN, answer anything else as RFC 9293 section 3.10.7.1 says."""
+        if segment.flags & (tcp.SYN | tcp.ACK | tcp.RST) == tcp.SYN:
+            return self._open(segment, packet, trace_id, now)
+        if segment.flags & tcp.RST:
+            return None
+        emitter = self._emitter(segment.key)
+        record = self._time_wait.get(segment.key, now)
+        if record is not None:
+            frame = emitter.emit(record.snd_nxt, record.rcv_nxt, tcp.ACK, record.window)
+        elif segment.flags & tcp.ACK:
+            frame = emitter.emit(segment.ack, 0, tcp.RST, 0)
+        else:
+            frame = emitter.emit(0, (segment.seq + segment.length) & MASK, tcp.RST | tcp.ACK, 0)
+        if record is None:
+            self._counters.drop(Reason.FLOW_UNKNOWN)
+        self.tunnel.write(frame)
+        return None
+
+    def _open(self, syn: Segment, packet: bytes, trace_id: int, now: float) -> Session | None:
+        emitter = self._emitter(syn.key)
+        if len(self._sessions) >= self._max_flows:
+            self._counters.drop(Reason.FLOW_TABLE_FULL)
+            self.tunnel.write(emitter.emit(0, (syn.seq + 1) & MASK, tcp.RST | tcp.ACK, 0))
+            return None
+        self._time_wait.remove(syn.key)
+        connection = Connection(syn, emitter, iss=secrets.randbits(32), now=now)
+        session = Session(self, syn.key, flow_of(syn.key), connection, bytes(packet))
+        session.trace_id = trace_id
+        self._sessions[syn.key] = session
+        flow = session.flow
+        if flow.server_port == _DNS_PORT:
+            session.execute(connection.verdict(None))
+        else:
+            self.whitelist.check(
+                flow.client, flow.server, flow.server_port, tcp.PROTOCOL, trace_id, partial(self._decided, session)
+            )
+        return session if syn.key in self._sessions else None
+
+    def _emitter(self, key: bytes) -> Emitter:
+        headers = _HEADERS_V4 if len(key) == 12 else _HEADERS_V6
+        return Emitter(flow_of(key), self.tunnel.mtu - headers)
+
+    def _decided(self, session: Session, decision: Decision) -> None:
+        if session.trace_id:
+            event = "allowed" if decision.allowed else "refused"
+            self.hop(session, event, decision.reason, at=session.opened_at)
+        if decision.allowed:
+            self.whitelist.use(session.flow.server)
+            session.execute(session.connection.verdict(None))
+            return
+        answer = self._refusals.should_answer(session.flow.server, self.now())
+        reason = Reason.of_refusal(decision.reason) if answer else Reason.REFUSED_TOO_OFTEN
+        session.execute(session.connection.verdict(reason, answer=answer))
+
+    # --- for the sessions ---------------------------------------------------------------------------------------------
+
+    def schedule(self, session: Session) -> None:
+        """The session's next timeout may have changed."""
+        if self._timers.schedule(session):
+            self._arm()
+
+    def hold(self, session: Session) -> None:
+        """The session may read on when the link to tun_io has room."""
+        self._held.add(session)
+
+    def unreachable(self, packet: bytes, reason: Reason, trace_id: int) -> None:
+        """Answer a client's packet with the ICMP error that the network gave."""
+        make = icmp.net_unreachable if reason is Reason.NET_UNREACHABLE else icmp.host_unreachable
+        self.tunnel.write(NO_OFFLOAD + make(packet), trace_id)
+
+    def finished(self, session: Session, reason: Reason | None) -> None:
+        """The connection is over."""
+        if self._sessions.get(session.key) is not session:
+            return
+        del self._sessions[session.key]
+        self._held.discard(session)
+        self.tunnel.forget(session.key)
+        connection = session.connection
+        if connection.state is State.TIME_WAIT:
+            receiver = connection.receiver
+            self._time_wait.add(session.key, connection.sender.snd_nxt, receiver.rcv_nxt, receiver.window(), self.now())
+        if reason is not None:
+            self._counters.drop(reason)
+            _log.debug("%s: %s", session.flow, reason)
+        if self._draining and not self._sessions:
+            self._runtime.stop()
+
+    def hop(self, session: Session, event: str, detail: str = "", *, at: float) -> None:
+        """Trace what became of the SYN of a session."""
+        self._runtime.trace.hop(session.trace_id, event, at=at, detail=f"{session.flow} {detail}".rstrip())
+
+    # --- time, and the end --------------------------------------------------------------------------------------------
+
+    def _arm(self) -> None:
+        when = self._timers.next()
+        if when is None or (self._timer_at is not None and self._timer_at <= when):
+            return
+        self._timer_at = when
+        self.loop.call_at(when, self._on_timer, when)
+
+    def _on_timer(self, when: float) -> None:
+        if self._timer_at == when:
+            self._timer_at = None
+        now = self.now()
+        session: Session
+        for session in self._timers.due(now):
+            if self._sessions.get(session.key) is session:
+                session.handle_timeout(now)
+        self._arm()
+
+    def _on_room(self) -> None:
+        held, self._held = self._held, set()
+        for session in held:
+            session.resume()
+
+    def _on_revoked(self, addresses: list[bytes]) -> None:
+        gone = set(addresses)
+        for session in [one for one in self._sessions.values() if one.flow.server in gone]:
+            session.execute(session.connection.abort(Reason.REVOKED))
+
+    def _housekeeping(self) -> None:
+        now = self.now()
+        for server in {session.flow.server for session in self._sessions.values()}:
+            self.whitelist.use(server)
+        for session in list(self._sessions.values()):
+            if now - session.connection.last_heard > self._idle_timeout:
+                session.execute(session.connection.abort(Reason.IDLE_TIMEOUT))
+        self._time_wait.expire(now)
+
+    def _before_sample(self) -> None:
+        self._counters.gauges["flows"] = len(self._sessions)
+        self._counters.gauges["time_wait"] = len(self._time_wait)
+        self._counters.gauges["leases"] = len(self.whitelist.replica)
+
+    def _drain(self) -> None:
+        self._draining = True
+        self.tunnel.drain()
+        if not self._sessions:
+            self._runtime.stop()
+
+    def _stop(self) -> None:
+        for session in list(self._sessions.values()):
+            session.execute(session.connection.abort(Reason.WORKER_LOST))
+
+
+async def start(runtime: Runtime) -> None:
+    """Open the links; a descriptor per flow needs more than the usual 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if hard < runtime.config.tcp.max_flows + 64:
+        _log.warning("at most %d of tcp.max_flows = %d flows: the limit of open files is %d (soft %d)",
+                     hard - 64, runtime.config.tcp.max_flows, hard, soft)  # fmt: skip
+    Forwarder(runtime)

@@ -1,0 +1,429 @@
+"""Dialogues with a connection, grouped by the part of RFC 9293 that they show. Numbers are relative to ISS and IRS."""
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netstack.packet import tcp
+from netstack.packet.reason import Reason
+from services.tcp_fwd.connection import (
+    DELAYED_ACK,
+    Abort,
+    Connect,
+    Finish,
+    ShutdownWrite,
+    State,
+    Unreachable,
+)
+from services.tcp_fwd.sending import MAX_RETRANSMISSIONS
+from tests.services.tcp_fwd.builders import (
+    IRS,
+    ISS,
+    MSS,
+    Bench,
+    connecting,
+    established,
+    segment,
+    syn,
+    syn_received,
+    waiting,
+)
+
+SYN_ACK = tcp.SYN | tcp.ACK
+FIN_ACK = tcp.FIN | tcp.ACK
+RST_ACK = tcp.RST | tcp.ACK
+PSH_ACK = tcp.PSH | tcp.ACK
+
+
+class TestHonestConnect:
+    """No SYN-ACK before the far end has accepted."""
+
+    def test_nothing_is_sent_before_the_verdict(self):
+        bench = waiting().wait(10)
+        assert bench.said() == []
+        assert bench.connection.state is State.VERDICT
+
+    def test_an_allowed_flow_is_connected_before_it_is_answered(self):
+        bench = waiting()
+        bench.do(bench.connection.verdict(None))
+        assert bench.did() == [Connect()]
+        assert bench.said() == []
+        bench.do(bench.connection.socket_connected(bench.now))
+        assert bench.said() == [(SYN_ACK, 0, 1, b"")]
+
+    def test_a_denied_syn_is_reset(self):
+        bench = waiting()
+        bench.do(bench.connection.verdict(Reason.NOT_WHITELISTED))
+        assert bench.said() == [(RST_ACK, -ISS & 0xFFFFFFFF, 1, b"")]
+        assert bench.did() == [Finish(Reason.NOT_WHITELISTED)]
+
+    def test_a_syn_refused_too_often_gets_silence(self):
+        bench = waiting()
+        bench.do(bench.connection.verdict(Reason.NOT_WHITELISTED, answer=False))
+        assert bench.said() == []
+        assert bench.did() == [Finish(Reason.NOT_WHITELISTED)]
+
+    @pytest.mark.parametrize(
+        ("reason", "said", "did"),
+        [
+            (Reason.CONNECTION_REFUSED, [(RST_ACK, -ISS & 0xFFFFFFFF, 1, b"")], [Finish(Reason.CONNECTION_REFUSED)]),
+            (Reason.HOST_UNREACHABLE, [], [Unreachable(Reason.HOST_UNREACHABLE), Finish(Reason.HOST_UNREACHABLE)]),
+            (Reason.NET_UNREACHABLE, [], [Unreachable(Reason.NET_UNREACHABLE), Finish(Reason.NET_UNREACHABLE)]),
+            (Reason.CONNECT_TIMEOUT, [], [Finish(Reason.CONNECT_TIMEOUT)]),
+        ],
+        ids=["refused is a reset", "no host is ICMP", "no network is ICMP", "no answer is no answer"],
+    )
+    def test_what_the_network_said_is_told_on(self, reason, said, did):
+        bench = connecting()
+        bench.do(bench.connection.socket_refused(reason))
+        assert bench.said() == said
+        assert bench.did() == did
+
+    @pytest.mark.parametrize("make", [waiting, connecting], ids=["before the verdict", "while connecting"])
+    def test_the_syn_sent_again_changes_nothing(self, make):
+        bench = make()
+        state = bench.connection.state
+        assert bench.receive(syn()).said() == []
+        assert bench.connection.state is state
+
+    def test_a_client_that_gives_up_while_connecting_resets_the_host_socket(self):
+        bench = connecting().receive(segment(seq=IRS + 1, flags=tcp.RST))
+        assert bench.did() == [Abort(), Finish(None)]
+
+    def test_a_reset_of_somebody_else_while_connecting_is_passed_over(self):
+        bench = connecting().receive(segment(seq=IRS + 9, flags=tcp.RST))
+        assert bench.did() == []
+        assert bench.connection.state is State.CONNECTING
+
+
+class TestHandshake:
+    """RFC 9293 section 3.5."""
+
+    def test_the_syn_sent_again_gets_the_syn_ack_again(self):
+        assert syn_received().receive(syn()).said() == [(SYN_ACK, 0, 1, b"")]
+
+    def test_the_syn_ack_is_sent_again_until_it_is_answered(self):
+        bench = syn_received().wait(1.0)
+        assert bench.said() == [(SYN_ACK, 0, 1, b"")]
+        assert bench.wait(2.0).said() == [(SYN_ACK, 0, 1, b"")]
+
+    def test_an_acknowledgement_establishes(self):
+        assert established().connection.state is State.ESTABLISHED
+
+    def test_one_of_something_never_sent_is_reset(self):
+        bench = syn_received().receive(segment(ack=ISS + 77))
+        assert bench.said() == [(tcp.RST, 77, -IRS & 0xFFFFFFFF, b"")]
+        assert bench.connection.state is State.SYN_RECEIVED
+
+    def test_data_may_come_with_the_acknowledgement(self):
+        bench = syn_received().receive(segment(data=b"hello"))
+        assert bench.connection.state is State.ESTABLISHED
+        assert bench.written == b"hello"
+
+    def test_the_window_of_the_syn_is_not_scaled_and_later_ones_are(self):
+        options = tcp.emit_options(tcp.Options(mss=MSS, window_scale=4))
+        bench = syn_received(options=options, window=1000)
+        assert bench.connection.sender.snd_wnd == 1000
+        bench.receive(segment(window=1000))
+        assert bench.connection.sender.snd_wnd == 16000
+
+    def test_without_the_option_nothing_is_scaled(self):
+        options = tcp.emit_options(tcp.Options(mss=MSS))
+        bench = syn_received(options=options).receive(segment(window=1000))
+        assert bench.connection.sender.snd_wnd == 1000
+        assert bench.connection.receiver.window() == 0xFFFF
+
+
+class TestData:
+    def test_what_arrives_is_written_once_and_acknowledged(self):
+        bench = established().receive(segment(data=b"a" * 3000))
+        assert bench.said() == [(tcp.ACK, 1, 3001, b"")]
+        assert bench.receive(segment(data=b"a" * 3000)).said() == [(tcp.ACK, 1, 3001, b"")]
+        assert bench.written == b"a" * 3000
+
+    def test_a_small_segment_waits_for_data_to_carry_its_acknowledgement(self):
+        bench = established().receive(segment(data=b"ping"))
+        assert bench.said() == []
+        assert bench.host_sends(b"pong").said() == [(PSH_ACK, 1, 5, b"pong")]
+        assert bench.wait(DELAYED_ACK).said() == []
+
+    def test_but_not_for_long(self):
+        bench = established().receive(segment(data=b"ping")).wait(DELAYED_ACK)
+        assert bench.said() == [(tcp.ACK, 1, 5, b"")]
+
+    def test_octets_out_of_order_wait_and_are_acknowledged_at_once(self):
+        bench = established().receive(segment(seq=IRS + 6, data=b"world"))
+        assert bench.said() == [(tcp.ACK, 1, 1, b"")]
+        assert bench.written == b""
+        bench.receive(segment(data=b"hello"))
+        assert bench.written == b"helloworld"
+
+    def test_overlaps_are_written_once(self):
+        bench = established()
+        bench.receive(segment(seq=IRS + 4, data=b"defgh"))
+        bench.receive(segment(seq=IRS + 2, data=b"bcdef"))
+        bench.receive(segment(seq=IRS + 1, data=b"abc"))
+        assert bench.written == b"abcdefgh"
+
+    def test_what_lies_beyond_the_window_is_not_taken(self):
+        bench = established()
+        bench.host_takes(0)
+        edge = bench.connection.receiver.offered
+        bench.receive(segment(seq=IRS + 1 + edge, data=b"x"))
+        assert bench.said() == [(tcp.ACK, 1, 1, b"")]
+        assert bench.written == b""
+
+    def test_a_slow_host_closes_the_window_and_reopens_it_when_there_is_room(self):
+        options = tcp.emit_options(tcp.Options(mss=MSS))
+        bench = established(options=options)
+        bench.receive(segment(data=b"x" * 0xFFFF))
+        bench.frames[-1:] = [last := bench.frames[-1]]
+        assert last.window == 0
+        bench.said()
+        assert bench.host_takes(1000).said() == []
+        bench.host_takes(40000)
+        assert bench.frames[-1].window == 41000
+
+    def test_the_host_is_read_only_as_far_as_the_window_goes(self):
+        bench = established()
+        bench.receive(segment(window=3000))
+        assert bench.connection.room() == 3000
+        bench.host_sends(b"x" * 3000)
+        assert bench.connection.room() == 0
+        bench.receive(segment(ack=ISS + 3001, window=10000))
+        assert bench.connection.room() == 10000
+
+    def test_a_closed_window_is_probed_until_it_opens(self):
+        bench = established().receive(segment(window=0)).wait(70)
+        probes = bench.said()
+        assert len(probes) >= 3
+        assert set(probes) == {(tcp.ACK, 0, 1, b"")}
+        assert bench.connection.state is State.ESTABLISHED
+
+    def test_probes_that_are_answered_go_on_for_ever(self):
+        bench = established().receive(segment(window=0))
+        for _ in range(30):
+            bench.wait(60)
+            bench.receive(segment(window=0))
+        assert bench.connection.state is State.ESTABLISHED
+
+
+class TestRecovery:
+    def test_an_unacknowledged_segment_is_sent_again(self):
+        bench = established().host_sends(b"data")
+        bench.said()
+        assert bench.wait(1.0).said() == [(PSH_ACK, 1, 1, b"data")]
+
+    def test_the_timer_doubles(self):
+        bench = established().host_sends(b"data")
+        times = []
+        while len(times) < 4:
+            bench.said()
+            bench.wait(0.05)
+            times.extend([bench.now] * len(bench.said()))
+        gaps = [b - a for a, b in pairwise(times)]
+        assert gaps[1] > 1.5 * gaps[0]
+        assert gaps[2] > 1.5 * gaps[1]
+
+    def test_a_client_that_is_gone_is_given_up(self):
+        bench = established().host_sends(b"data").wait(1000)
+        assert bench.did() == [Abort(), Finish(Reason.IDLE_TIMEOUT)]
+        assert sum(flags == PSH_ACK for flags, *_ in bench.said()) == 1 + MAX_RETRANSMISSIONS
+
+    def test_three_duplicates_send_the_oldest_again_without_waiting(self):
+        bench = established()
+        for number in range(5):
+            bench.host_sends(bytes([number]) * 100)
+        bench.said()
+        for _ in range(2):
+            assert bench.receive(segment()).said() == []
+        assert bench.receive(segment()).said() == [(PSH_ACK, 1, 1, bytes(100))]
+
+    def test_a_partial_acknowledgement_sends_the_next_hole_again(self):
+        bench = established()
+        for number in range(5):
+            bench.host_sends(bytes([number]) * 100)
+        for _ in range(3):
+            bench.receive(segment())
+        bench.said()
+        assert bench.receive(segment(ack=ISS + 201)).said() == [(PSH_ACK, 201, 1, b"\x02" * 100)]
+        assert bench.receive(segment(ack=ISS + 501)).said() == []
+
+    def test_an_acknowledgement_in_the_middle_of_a_segment_keeps_the_rest(self):
+        bench = established().host_sends(b"abcdef").receive(segment(ack=ISS + 4))
+        bench.said()
+        assert bench.wait(2.0).said()[0] == (PSH_ACK, 4, 1, b"def")
+
+
+class TestClose:
+    """Both halves close alone."""
+
+    def test_the_clients_fin_shuts_the_hosts_sending_side_when_all_is_written(self):
+        bench = established().receive(segment(data=b"bye", flags=FIN_ACK))
+        assert bench.connection.state is State.CLOSE_WAIT
+        assert bench.said() == [(tcp.ACK, 1, 5, b"")]
+        assert bench.did() == []
+        assert bench.host_takes(3).did() == [ShutdownWrite()]
+
+    def test_after_it_the_host_may_go_on_sending(self):
+        bench = established().receive(segment(flags=FIN_ACK))
+        bench.said()
+        assert bench.host_sends(b"more").said() == [(PSH_ACK, 1, 2, b"more")]
+
+    def test_client_first(self):
+        bench = established().receive(segment(flags=FIN_ACK)).host_ends()
+        assert bench.connection.state is State.LAST_ACK
+        bench.receive(segment(seq=IRS + 2, ack=ISS + 2))
+        assert bench.connection.state is State.CLOSED
+        assert bench.did() == [ShutdownWrite(), Finish(None)]
+
+    def test_host_first(self):
+        bench = established().host_ends()
+        assert bench.said() == [(FIN_ACK, 1, 1, b"")]
+        bench.receive(segment(ack=ISS + 2))
+        assert bench.connection.state is State.FIN_WAIT_2
+        bench.receive(segment(ack=ISS + 2, data=b"last")).host_takes(4)
+        assert bench.written == b"last"
+        bench.receive(segment(seq=IRS + 5, ack=ISS + 2, flags=FIN_ACK))
+        assert bench.connection.state is State.TIME_WAIT
+        assert bench.did() == [ShutdownWrite(), Finish(None)]
+        assert bench.said()[-1] == (tcp.ACK, 2, 6, b"")
+
+    def test_both_at_once(self):
+        bench = established().host_ends().receive(segment(flags=FIN_ACK))
+        assert bench.connection.state is State.CLOSING
+        bench.receive(segment(seq=IRS + 2, ack=ISS + 2))
+        assert bench.connection.state is State.TIME_WAIT
+        assert bench.did() == [ShutdownWrite(), Finish(None)]
+
+    def test_the_end_waits_for_a_host_that_is_slow_to_take_the_last_octets(self):
+        bench = established().receive(segment(data=b"bye", flags=FIN_ACK)).host_ends()
+        bench.receive(segment(seq=IRS + 5, ack=ISS + 2))
+        assert bench.connection.state is State.CLOSED
+        assert bench.did() == []
+        assert bench.host_takes(3).did() == [ShutdownWrite(), Finish(None)]
+
+    def test_and_if_the_host_fails_then_it_is_over_too(self):
+        bench = established().receive(segment(data=b"bye", flags=FIN_ACK)).host_ends()
+        bench.receive(segment(seq=IRS + 5, ack=ISS + 2))
+        bench.do(bench.connection.socket_reset(Reason.SOCKET_ERROR))
+        assert Finish(Reason.SOCKET_ERROR) in bench.did()
+
+    def test_a_fin_sent_again_is_acknowledged_again(self):
+        bench = established().receive(segment(flags=FIN_ACK))
+        bench.said()
+        assert bench.receive(segment(flags=FIN_ACK)).said() == [(tcp.ACK, 1, 2, b"")]
+
+    def test_a_fin_before_its_turn_waits(self):
+        bench = established().receive(segment(seq=IRS + 4, flags=FIN_ACK))
+        assert bench.connection.state is State.ESTABLISHED
+        bench.receive(segment(data=b"abc")).receive(segment(seq=IRS + 4, flags=FIN_ACK))
+        assert bench.connection.state is State.CLOSE_WAIT
+
+    def test_a_fin_that_comes_with_data_already_had_counts(self):
+        bench = established().receive(segment(data=b"abc"))
+        bench.receive(segment(data=b"abc", flags=FIN_ACK))
+        assert bench.connection.state is State.CLOSE_WAIT
+
+    def test_our_fin_is_sent_again(self):
+        bench = established().host_ends()
+        bench.said()
+        assert bench.wait(1.0).said() == [(FIN_ACK, 1, 1, b"")]
+
+
+class TestResets:
+    """RFC 9293 section 3.10.7.4 with RFC 5961."""
+
+    def test_the_clients_reset_resets_the_host_socket(self):
+        bench = established().receive(segment(flags=tcp.RST))
+        assert bench.did() == [Abort(), Finish(None)]
+        assert bench.said() == []
+
+    def test_one_in_the_window_but_not_exact_is_challenged(self):
+        bench = established().receive(segment(seq=IRS + 100, flags=tcp.RST))
+        assert bench.said() == [(tcp.ACK, 1, 1, b"")]
+        assert bench.connection.state is State.ESTABLISHED
+
+    def test_one_outside_the_window_is_passed_over(self):
+        bench = established().receive(segment(seq=IRS - 100, flags=tcp.RST))
+        assert bench.said() == []
+        assert bench.connection.state is State.ESTABLISHED
+
+    def test_a_syn_in_an_established_connection_is_challenged(self):
+        assert established().receive(syn(seq=IRS + 50)).said() == [(tcp.ACK, 1, 1, b"")]
+
+    def test_the_hosts_reset_resets_the_client(self):
+        bench = established()
+        bench.do(bench.connection.socket_reset(Reason.SOCKET_ERROR))
+        assert bench.said() == [(RST_ACK, 1, 1, b"")]
+        assert bench.did() == [Finish(Reason.SOCKET_ERROR)]
+
+    def test_an_abort_tells_both_ends(self):
+        bench = established()
+        bench.do(bench.connection.abort(Reason.REVOKED))
+        assert bench.said() == [(RST_ACK, 1, 1, b"")]
+        assert bench.did() == [Abort(), Finish(Reason.REVOKED)]
+
+    def test_an_acknowledgement_of_what_was_never_sent_is_answered_and_dropped(self):
+        bench = established().receive(segment(ack=ISS + 500, data=b"evil"))
+        assert bench.said() == [(tcp.ACK, 1, 1, b"")]
+        assert bench.written == b""
+
+
+EVENTS = st.one_of(
+    st.builds(
+        lambda seq, ack, flags, window, data: ("segment", segment(IRS + seq, ISS + ack, flags, window, data)),
+        st.integers(-5, 60), st.integers(-5, 60), st.integers(0, 255), st.integers(0, 0xFFFF), st.binary(max_size=20),
+    ),
+    st.tuples(st.just("verdict"), st.sampled_from([None, Reason.NOT_WHITELISTED])),
+    st.tuples(st.just("connected"), st.none()),
+    st.tuples(st.just("refused"), st.sampled_from([Reason.CONNECTION_REFUSED, Reason.NET_UNREACHABLE])),
+    st.tuples(st.just("data"), st.integers(1, 30)),
+    st.tuples(st.just("ended"), st.none()),
+    st.tuples(st.just("reset"), st.none()),
+    st.tuples(st.just("took"), st.integers(0, 30)),
+    st.tuples(st.just("wait"), st.floats(0, 30)),
+)  # fmt: skip
+
+
+@given(st.lists(EVENTS, max_size=40))
+def test_any_events_in_any_order_keep_the_invariants(events):
+    bench = Bench(waiting().connection)
+    connection = bench.connection
+    host_ended = finished = False
+    for kind, value in events:
+        match kind:
+            case "segment":
+                bench.receive(value)
+            case "verdict":
+                bench.do(connection.verdict(value))
+            case "connected":
+                bench.do(connection.socket_connected(bench.now))
+            case "refused":
+                bench.do(connection.socket_refused(value))
+            case "data":
+                size = min(value, connection.room())
+                if size and not host_ended:
+                    bench.host_sends(bytes(size))
+            case "ended" if connection.state not in {State.VERDICT, State.CONNECTING, State.SYN_RECEIVED}:
+                if not host_ended:
+                    bench.host_ends()
+                host_ended = True
+            case "reset":
+                bench.do(connection.socket_reset(Reason.SOCKET_ERROR))
+            case "took":
+                bench.host_takes(min(value, connection.receiver.pending))
+            case "wait":
+                bench.wait(value)
+        receiver, sender = connection.receiver, connection.sender
+        assert 0 <= receiver.pending <= receiver.capacity
+        assert 0 <= sender.in_flight <= max(sender.snd_wnd, 0xFFFF << 14) + 1
+        assert (receiver.rcv_nxt - IRS - 1) & 0xFFFFFFFF >= len(bench.written)
+        finishes = [one for one in bench.others if isinstance(one, Finish)]
+        assert len(finishes) <= 1, "a connection ends once"
+        finished = bool(finishes)
+    if connection.state is State.CLOSED and not connection.receiver.pending:
+        assert finished
+        assert connection.next_timeout() is None, "no timer is left on a closed connection"
