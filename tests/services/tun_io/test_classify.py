@@ -1,0 +1,122 @@
+"""What a packet is: rows grouped by the class they show."""
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
+from scapy.layers.inet6 import (
+    ICMPv6EchoRequest,
+    ICMPv6ND_RS,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+)
+
+from netstack.packet.reason import MalformedPacketError, Reason
+from netstack.packet.vnet import NO_OFFLOAD
+from services.tun_io.classify import Classifier, Kind
+
+A, B = "10.0.0.2", "198.18.0.1"
+A6, B6 = "fd00:6e73::2", "2001:2::1"
+CLIENT, SERVER = bytes([10, 0, 0, 2]), bytes([198, 18, 0, 1])
+CLIENT6 = bytes.fromhex("fd006e73" + "0" * 23 + "2")
+SERVER6 = bytes.fromhex("20010002" + "0" * 23 + "1")
+PORTS = bytes.fromhex("9c40 01bb")  # 40000, 443
+
+V4 = IP(src=A, dst=B)
+V6 = IPv6(src=A6, dst=B6)
+SYN = TCP(sport=40000, dport=443, flags="S")
+
+
+def classify(packet, ports=frozenset({443, 80})):
+    return Classifier(ports).classify(NO_OFFLOAD + bytes(packet))
+
+
+@pytest.mark.parametrize(
+    ("packet", "kind", "key", "opens"),
+    [
+        # TCP: kept together by addresses and ports
+        (V4 / SYN, Kind.TCP, CLIENT + SERVER + PORTS, True),
+        (V6 / SYN, Kind.TCP, CLIENT6 + SERVER6 + PORTS, True),
+        (V4 / TCP(sport=40000, dport=443, flags="A"), Kind.TCP, CLIENT + SERVER + PORTS, False),
+        (V4 / TCP(sport=40000, dport=443, flags="SA"), Kind.TCP, CLIENT + SERVER + PORTS, False),
+        (V4 / TCP(sport=40000, dport=443, flags="R"), Kind.TCP, CLIENT + SERVER + PORTS, False),
+        (IP(src=A, dst=B, options=IPOption(b"\x01\x01\x01\x01")) / SYN, Kind.TCP, CLIENT + SERVER + PORTS, True),
+        (V6 / IPv6ExtHdrDestOpt() / SYN, Kind.TCP, CLIENT6 + SERVER6 + PORTS, True),
+        # UDP: kept together by the client's endpoint alone
+        (V4 / UDP(sport=40000, dport=9999) / b"x", Kind.UDP, CLIENT + PORTS[:2], True),
+        (V6 / UDP(sport=40000, dport=9999) / b"x", Kind.UDP, CLIENT6 + PORTS[:2], True),
+        (V4 / UDP(sport=40000, dport=9999), Kind.UDP, CLIENT + PORTS[:2], True),
+        # DNS: UDP to port 53 of any address
+        (V4 / UDP(sport=40000, dport=53) / b"x", Kind.DNS, CLIENT + PORTS[:2], True),
+        (IPv6(src=A6, dst="2001:2::53") / UDP(sport=40000, dport=53) / b"x", Kind.DNS, CLIENT6 + PORTS[:2], True),
+        (V6 / IPv6ExtHdrDestOpt() / UDP(sport=40000, dport=53), Kind.DNS, CLIENT6 + PORTS[:2], True),
+        # Echo requests
+        (V4 / ICMP(id=0x1234, seq=1), Kind.ECHO, CLIENT + b"\x12\x34", True),
+        (V6 / ICMPv6EchoRequest(id=0x1234), Kind.ECHO, CLIENT6 + b"\x12\x34", True),
+        # QUIC, while it is blocked
+        (V4 / UDP(sport=40000, dport=443) / b"x", Kind.QUIC, CLIENT + PORTS[:2], False),
+        (V6 / UDP(sport=40000, dport=80) / b"x", Kind.QUIC, CLIENT6 + PORTS[:2], False),
+        # TTL and hop limit end here
+        (IP(src=A, dst=B, ttl=1) / SYN, Kind.EXPIRED, b"", False),
+        (IPv6(src=A6, dst=B6, hlim=1) / UDP(sport=40000, dport=33434), Kind.EXPIRED, b"", False),
+        (IPv6(src=A6, dst=B6, hlim=0) / ICMPv6EchoRequest(), Kind.EXPIRED, b"", False),
+    ],
+)
+def test_a_packet_is_what_it_is(packet, kind, key, opens):
+    assert classify(packet) == (kind, key, opens)
+
+
+def test_quic_that_is_not_blocked_is_udp():
+    assert classify(V4 / UDP(sport=40000, dport=443) / b"x", frozenset()).kind is Kind.UDP
+
+
+@pytest.mark.parametrize(
+    ("octets", "reason"),
+    [
+        (b"", Reason.MALFORMED_VNET),
+        (NO_OFFLOAD, Reason.MALFORMED_VNET),
+        (NO_OFFLOAD + b"\x45", Reason.MALFORMED_IP),
+        (NO_OFFLOAD + b"\x90" * 40, Reason.MALFORMED_IP),
+        (NO_OFFLOAD + bytes(V4 / SYN)[:30], Reason.MALFORMED_TCP),
+        (NO_OFFLOAD + bytes(V6 / SYN)[:50], Reason.MALFORMED_TCP),
+        (NO_OFFLOAD + bytes(V4 / (b"x" * 30)), Reason.UNKNOWN_PROTOCOL),
+        (NO_OFFLOAD + bytes(IP(src=A, dst=B, proto=132) / bytes(20)), Reason.UNKNOWN_PROTOCOL),
+        (NO_OFFLOAD + bytes(V4 / ICMP(type=13)), Reason.UNKNOWN_PROTOCOL),
+        (NO_OFFLOAD + bytes(IPv6(src=A6, dst="ff02::2") / ICMPv6ND_RS()), Reason.MULTICAST),
+        (NO_OFFLOAD + bytes(IP(src=A, dst="224.0.0.251") / UDP(dport=5353) / b"x"), Reason.MULTICAST),
+        (NO_OFFLOAD + bytes(IP(src=A, dst="255.255.255.255") / UDP(dport=67) / b"x"), Reason.MULTICAST),
+        (NO_OFFLOAD + bytes(IP(src=A, dst=B, flags="MF") / UDP(dport=53) / b"x"), Reason.FRAGMENT),
+        (NO_OFFLOAD + bytes(IP(src=A, dst=B, frag=10) / (b"\x00\x35" * 20)), Reason.FRAGMENT),
+        (NO_OFFLOAD + bytes(V6 / IPv6ExtHdrFragment(m=1) / UDP(dport=53)), Reason.FRAGMENT),
+    ],
+    ids=["nothing", "no packet", "a stump", "another version", "half a TCP header", "half a TCP header, IPv6",
+         "protocol 0", "SCTP", "ICMP timestamp", "router solicitation", "mDNS", "broadcast",
+         "a first fragment", "a later fragment, whose data look like ports", "an IPv6 fragment"],
+)  # fmt: skip
+def test_what_is_dropped_has_its_reason(octets, reason):
+    with pytest.raises(MalformedPacketError) as caught:
+        Classifier(frozenset()).classify(octets)
+    assert caught.value.reason is reason
+
+
+SEEDS = [bytes(V4 / SYN), bytes(V6 / SYN), bytes(V4 / UDP() / b"x"), bytes(V6 / IPv6ExtHdrDestOpt() / UDP() / b"x"),
+         bytes(V4 / ICMP()), bytes(V6 / ICMPv6EchoRequest())]  # fmt: skip
+
+
+@given(st.binary(max_size=120))
+def test_any_octets_have_a_class_or_a_reason(octets):
+    with suppress(MalformedPacketError):
+        Classifier(frozenset({443})).classify(octets)
+
+
+@given(st.sampled_from(SEEDS), st.data())
+def test_mutated_packets_have_a_class_or_a_reason(seed, data):
+    octets = bytearray(NO_OFFLOAD + seed)
+    for _ in range(data.draw(st.integers(1, 4))):
+        octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(octets)))
+    with suppress(MalformedPacketError):
+        Classifier(frozenset({443})).classify(bytes(octets[:cut]))

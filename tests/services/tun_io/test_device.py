@@ -1,0 +1,40 @@
+"""The descriptor handed over, and bursts read from it (a socket of packets stands for the TUN)."""
+
+import os
+import socket
+
+import pytest
+
+from services.tun_io.device import BURST, NoDeviceError, read_burst, receive_descriptor
+
+
+def test_the_descriptor_comes_over_the_inherited_socket():
+    ours, theirs = socket.socketpair()
+    reading, writing = os.pipe()
+    with ours, os.fdopen(writing, "wb") as pipe:
+        socket.send_fds(ours, [b"T"], [reading])
+        os.close(reading)
+        descriptor = receive_descriptor(theirs.detach())
+        assert not os.get_blocking(descriptor)
+        pipe.write(b"packet")
+        pipe.flush()
+        assert os.read(descriptor, 10) == b"packet"
+        os.close(descriptor)
+
+
+def test_a_supervisor_that_goes_away_without_one_is_an_error():
+    ours, theirs = socket.socketpair()
+    ours.close()
+    with pytest.raises(NoDeviceError):
+        receive_descriptor(theirs.detach())
+
+
+def test_a_burst_is_what_is_ready_and_bounded():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        theirs.setblocking(False)
+        assert read_burst(theirs.fileno()) == []
+        for number in range(BURST + 3):
+            ours.send(bytes([number]))
+        assert read_burst(theirs.fileno()) == [bytes([number]) for number in range(BURST)]
+        assert len(read_burst(theirs.fileno())) == 3
