@@ -1,0 +1,1 @@
+"""The netstack command and the supervisor."""

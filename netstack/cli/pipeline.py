@@ -1,0 +1,71 @@
+"""What `exec` and `up` do alike before the services start: how loudly they speak, and the files they find."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from netstack.cli import roster, rundir
+from netstack.cli.account import Account, choose
+from netstack.cli.options import Common
+from netstack.cli.process import Launch
+from netstack.runtime.config import Config, Log
+from netstack.runtime.load import dump
+
+_LEVELS: Final = {1: "info", 2: "debug"}  # by the number of -v
+
+
+def speak(config: Config, common: Common, unless_asked: str) -> Config:
+    """The configuration with the level of messages that -q and -v ask for, or `unless_asked` where nothing was said."""
+    if common.quiet:
+        level = "error"
+    elif common.verbose:
+        level = _LEVELS[min(common.verbose, 2)]
+    else:
+        level = unless_asked if config.log.level == Log().level else config.log.level
+    changed = msgspec.structs.replace(config.log, level=level)
+    return msgspec.structs.replace(config, log=changed)
+
+
+def prepare_run_dir(common: Common) -> Path:
+    """The run directory, made where it is missing, without what killed instances left in it."""
+    from netstack.cli.named import recover  # noqa: PLC0415 - only what starts something needs it
+
+    run_dir = (common.run_dir or rundir.default_run_dir(os.geteuid(), os.environ)).absolute()
+    # The services of root run as another user, who has to pass through.
+    rundir.prepare(run_dir, 0o755 if os.geteuid() == 0 else 0o700)
+    rundir.recover(run_dir, recover)
+    return run_dir
+
+
+def account_for(config: Config, run_dir: Path) -> Account:
+    """As whom the services run, given what they have to read.
+
+    A Unix socket of Redis has to let that user in; it is not looked at here, since Redis may come later.
+    """
+    return choose(run_dir, [Path(config.dns.tls_ca)] if config.dns.tls_ca else [])
+
+
+def furnish(directory: Path, config: Config, account: Account, suffix: str = "") -> tuple[Launch, socket.socket]:
+    """Put the effective configuration and the socket for readiness where services find them, and make them theirs."""
+    path = directory / f"config{suffix}.toml"
+    path.write_text(dump(config), encoding="utf-8")
+    notify_path = directory / f"notify{suffix}"
+    notify_path.unlink(missing_ok=True)
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(notify_path))
+    if account.uid is not None and account.gid is not None:
+        for each in (path, notify_path, directory):
+            os.chown(each, account.uid, account.gid)
+    launch = Launch(
+        run_dir=directory.parent,
+        instance=directory.name,
+        config=path,
+        notify=notify_path,
+        roster=directory / f"{roster.PREFIX}{suffix}.json",
+        account=account,
+        environment=os.environ,
+    )
+    return launch, notify

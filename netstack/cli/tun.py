@@ -1,0 +1,69 @@
+"""Opening a TUN device in the network namespace of the calling process."""
+
+import errno
+import fcntl
+import os
+import struct
+from typing import Final
+
+from netstack.cli.sandbox_messages import SandboxError
+
+DEVICE: Final = "/dev/net/tun"
+
+# <linux/if_tun.h>; the numbers as _IOW makes them on every architecture but alpha, mips, powerpc and sparc.
+_TUNSETIFF: Final = 0x400454CA
+_TUNSETOFFLOAD: Final = 0x400454D0
+_TUNSETVNETHDRSZ: Final = 0x400454D8
+_TUNSETVNETLE: Final = 0x400454DC
+_IFF_TUN: Final = 0x0001
+_IFF_NO_PI: Final = 0x1000
+_IFF_VNET_HDR: Final = 0x4000
+
+_CSUM_TSO: Final = 0x01 | 0x02 | 0x04  # checksum, TSO for IPv4 and IPv6
+_USO: Final = 0x20 | 0x40  # UDP segmentation for IPv4 and IPv6; Linux 6.2 and later
+VNET_HEADER: Final = 10  # octets
+
+
+def open_tun(name: str) -> int:
+    """Make the device and return its descriptor: non-blocking, closed on exec, with vnet headers and offloads.
+
+    The device lives as long as a descriptor of it is open anywhere. SandboxError if there is such a device already or
+    none may be made.
+    """
+    try:
+        descriptor = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise SandboxError(f"cannot make the TUN: {DEVICE}: {error.strerror}") from None
+    try:
+        _attach(descriptor, name)
+        fcntl.ioctl(descriptor, _TUNSETVNETHDRSZ, struct.pack("=i", VNET_HEADER))
+        # The header's fields are little-endian to us on every machine.
+        fcntl.ioctl(descriptor, _TUNSETVNETLE, struct.pack("=i", 1))
+        _offload(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _attach(descriptor: int, name: str) -> None:
+    request = struct.pack("=16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
+    try:
+        fcntl.ioctl(descriptor, _TUNSETIFF, request)
+    except OSError as error:
+        if error.errno in (errno.EBUSY, errno.EEXIST, errno.EINVAL):
+            why = f"there is already a device {name} in this namespace: choose another with tun.name"
+        elif error.errno in (errno.EPERM, errno.EACCES):
+            why = "that takes CAP_NET_ADMIN in the network namespace (in a container: --cap-add NET_ADMIN)"
+        else:
+            why = str(error.strerror)
+        raise SandboxError(f"cannot make the TUN {name}: {why}") from None
+
+
+def _offload(descriptor: int) -> None:
+    try:
+        fcntl.ioctl(descriptor, _TUNSETOFFLOAD, _CSUM_TSO | _USO)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        fcntl.ioctl(descriptor, _TUNSETOFFLOAD, _CSUM_TSO)
