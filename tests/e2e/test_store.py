@@ -1,0 +1,38 @@
+"""Leases in a real Redis: kept there, and nothing allowed while it is away."""
+
+import re
+from pathlib import Path
+
+from tests.internet import Internet, wait_until
+
+CURL = ["curl", "-sS", "--max-time", "5"]
+
+
+def test_leases_are_kept_in_redis_with_a_time_to_live(internet: Internet) -> None:
+    with internet.redis() as path:
+        script = "curl -sS http://www.test/hello; curl -sS -o /dev/null http://198.18.1.20/; echo $?"
+        done = internet.netstack_exec(["sh", "-c", script], {"whitelist.store": f"unix://{path}"}).ok()
+        assert done.text == "hello from the small internet\n7\n", done
+        keys = internet.host_run(["redis-cli", "-s", path, "--scan"]).ok().text.split()
+        lease = next(key for key in keys if "198.18.1.10" in key)
+        assert 0 < int(internet.host_run(["redis-cli", "-s", path, "TTL", lease]).ok().text) <= 360
+        assert not any("198.18.1.20" in key for key in keys)
+
+
+def test_nothing_is_allowed_until_redis_is_there(internet: Internet, folder: Path) -> None:
+    path = folder / "redis.sock"
+    with internet.sandbox({"whitelist.store": f"unix://{path}"}) as sandbox:
+        refused = sandbox.run(["dig", "+tries=1", "+time=8", "www.test"]).ok().text
+        assert "status: SERVFAIL" in refused
+        assert re.search("EDE: 23|EDE: 22", refused), refused
+        assert sandbox.run([*CURL, "http://198.18.1.10/hello"]).code == 7
+        notes = [note for process in sandbox.status() for note in process["notes"]]
+        assert any(str(path) in note or "redis" in note.lower() for note in notes), notes
+        redis = internet.start_redis(path)
+        try:
+            wait_until(lambda: sandbox.run([*CURL, "http://www.test/hello"]).code == 0, 10, "it heals by itself")
+        finally:
+            redis.stop()
+        # Established leases go on without it; what is new does not.
+        assert sandbox.run([*CURL, "http://198.18.1.10/hello"]).code == 0
+        assert "SERVFAIL" in sandbox.run(["dig", "+tries=1", "+time=8", "v4.test"]).ok().text

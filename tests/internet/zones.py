@@ -1,0 +1,136 @@
+"""Who lives in the small internet: names, addresses, and what answers there."""
+
+HOST_V4, HOST_V6 = "198.18.0.2", "2001:2:0:1::2"
+ROUTER_V4, ROUTER_V6 = "198.18.0.1", "2001:2:0:1::1"
+DNS = ROUTER_V4
+
+SERVERS_V4, SERVERS_V6 = "198.18.1.0/24", "2001:2:0:2::/64"
+"""Every address in them is the servers'. The benchmarking ranges of RFC 2544 and RFC 5180: not routed anywhere."""
+
+MANY_V4 = "198.18.6.0/24"
+BLACKHOLE_V4, BLACKHOLE_V6 = "198.18.2.0/24", "2001:2:0:3::/64"
+UNREACHABLE_V4, UNREACHABLE_V6 = "198.18.3.0/24", "2001:2:0:4::/64"
+PROHIBITED_V4 = "198.18.4.0/24"
+NOWHERE_V4 = "198.18.5.0/24"
+
+WWW_V4, WWW_V6 = "198.18.1.10", "2001:2:0:2::10"
+UNNAMED_V4, UNNAMED_V6 = "198.18.1.20", "2001:2:0:2::20"
+"""Servers answer there, but no name leads to it: what a hard-coded address is."""
+ECHO_V4, ECHO_V6 = "198.18.1.30", "2001:2:0:2::30"
+ENCRYPTED_DNS_V4 = "198.18.1.53"
+
+# Ports of servers.py; 7 is RFC 862's.
+ECHO_PORT = 7
+AFTER_EOF_PORT = 2000
+RESET_PORT = 2001
+CLOSED_PORT = 2999
+DOH_PORT = 8443
+IPERF_PORT = 5201
+
+MANY = 200
+
+_ZONE = f"""
+$ORIGIN test.
+$TTL 300
+@           SOA   ns admin 1 3600 600 86400 60
+@           NS    ns
+ns          A     {ROUTER_V4}
+www         A     {WWW_V4}
+www         AAAA  {WWW_V6}
+v4          A     198.18.1.11
+v6          AAAA  2001:2:0:2::11
+alias       CNAME alias2
+alias2      CNAME www
+echo        A     {ECHO_V4}
+echo        AAAA  {ECHO_V6}
+echo4       A     {ECHO_V4}
+echo6       AAAA  {ECHO_V6}
+short    1  A     198.18.1.12
+https       HTTPS 1 . alpn=h3,h2 ipv4hint=198.18.1.13
+https       A     198.18.1.13
+rebind      A     10.1.2.3
+mixed       A     10.1.2.3
+mixed       A     198.18.1.14
+ads         A     198.18.1.40
+dns         A     {ENCRYPTED_DNS_V4}
+silent      A     198.18.2.1
+silent      AAAA  2001:2:0:3::1
+unreachable A     198.18.3.1
+unreachable AAAA  2001:2:0:4::1
+prohibited  A     198.18.4.1
+nowhere     A     198.18.5.1
+"""
+
+
+def zone_file() -> str:
+    """The zone `test.` in the form of RFC 1035 section 5."""
+    many = [f"n{index:03} A 198.18.6.{index}" for index in range(MANY)]
+    big = [f"big A 198.18.1.{index}" for index in range(100, 200)]
+    text = [f'big TXT "{index:03} {"x" * 200}"' for index in range(20)]
+    return "\n".join([_ZONE, *many, *big, *text, ""])
+
+
+def unbound_conf(directory: str) -> str:
+    """An authoritative server on port 53 (UDP, TCP), 853 (DoT) and DOH_PORT (DoH, path /dns-query)."""
+    return f"""
+server:
+    directory: "{directory}"
+    chroot: ""
+    username: ""
+    pidfile: ""
+    use-syslog: no
+    logfile: "{directory}/unbound.log"
+    verbosity: 1
+    log-queries: yes
+    module-config: "iterator"
+    interface: {ROUTER_V4}@53
+    interface: {ROUTER_V6}@53
+    interface: {ROUTER_V4}@{DOH_PORT}
+    interface: {ENCRYPTED_DNS_V4}@853
+    https-port: {DOH_PORT}
+    tls-port: 853
+    tls-service-pem: "{directory}/server.pem"
+    tls-service-key: "{directory}/server.key"
+    access-control: 0.0.0.0/0 allow
+    access-control: ::/0 allow
+    local-zone: "test." nodefault
+    so-rcvbuf: 1m
+remote-control:
+    control-enable: no
+auth-zone:
+    name: "test."
+    zonefile: "{directory}/test.zone"
+    for-downstream: yes
+    for-upstream: no
+"""
+
+
+def nginx_conf(directory: str) -> str:
+    """HTTP on 80 and HTTPS on 443 of every address; GET of files/, PUT below /upload/, who asked at /whoami."""
+    return f"""
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log {directory}/nginx.log warn;
+worker_rlimit_nofile 8192;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    default_type application/octet-stream;
+    sendfile on;
+    keepalive_requests 1000000;
+    client_body_temp_path {directory}/nginx-tmp;
+    client_max_body_size 0;
+    proxy_temp_path {directory}/nginx-tmp; fastcgi_temp_path {directory}/nginx-tmp;
+    uwsgi_temp_path {directory}/nginx-tmp; scgi_temp_path {directory}/nginx-tmp;
+    ssl_certificate {directory}/server.pem;
+    ssl_certificate_key {directory}/server.key;
+    server {{
+        listen 80 backlog=4096 reuseport; listen [::]:80 backlog=4096 ipv6only=on;
+        listen 443 ssl http2; listen [::]:443 ssl http2 ipv6only=on;
+        root {directory}/files;
+        location /upload/ {{ dav_methods PUT; create_full_put_path on; root {directory}; }}
+        location /whoami {{ return 200 "$remote_addr\\n"; }}
+    }}
+}}
+"""
