@@ -30,6 +30,8 @@ from services.tun_io.roster import Roster, Worker
 _SWEEP: Final = 0.25  # seconds between looks at the workers' health
 _STAGE_OF: Final = ("tcp_fwd", "dns_filter", "udp_fwd", "udp_fwd")  # by Kind: TCP, DNS, UDP, ECHO
 _NUDGES: Final = 256  # per turn of the loop
+_REFUSED_KEPT: Final = 64  # workers
+_TCP_KEYS: Final = frozenset({12, 36})  # octets of a TCP flow's key, IPv4 and IPv6
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +53,7 @@ class TunIo:
         flows = max(config.tcp.max_flows * config.workers.tcp_fwd, config.udp.max_flows * config.workers.udp_fwd)
         self._roster = Roster(2 * flows, self._now())
         self._lost: list[bytes] = []
+        self._refused: set[bytes] = set()
         self._reading = False
         self._hub = runtime.bus.hub(runtime.topology.packets, self._on_message, high_water=HIGH_WATER)
         self._hub.views = True
@@ -212,13 +215,18 @@ class TunIo:
 
     def _hello(self, identity: bytes, hello: Hello) -> None:
         if hello.version != VERSION or hello.stage not in WORKER_STAGES:
-            _log.error(
+            # It goes on trying: once is enough for the log.
+            level = logging.DEBUG if identity in self._refused else logging.ERROR
+            self._refused = {*list(self._refused)[-_REFUSED_KEPT:], identity}
+            _log.log(
+                level,
                 "%s speaks version %d of stage %r, this tun_io version %d: refused; run the same release everywhere",
                 hello.worker, hello.version, hello.stage, VERSION,
             )  # fmt: skip
             self._counters.drop(Reason.WRONG_VERSION)
             self._hub.send(identity, Welcome(VERSION, hello.worker, self._runtime.config.tun.mtu))
             return
+        self._refused.discard(identity)
         if identity not in self._roster:
             _log.info("%s is here (pid %d)", hello.worker, hello.pid)
         lost = self._roster.hello(identity, hello.stage, hello.pid, hello.flows, self._now())
@@ -239,7 +247,6 @@ class TunIo:
         else:
             _log.warning("%s %s; %d flows were its own", identity.decode(errors="replace"), how, len(lost))
         if worker.stage == "tcp_fwd":
-            self._counters.drop(Reason.WORKER_LOST, len(lost))
             self._reset_soon(lost)
 
     def _sweep(self) -> None:
@@ -258,7 +265,9 @@ class TunIo:
 
     def _reset_soon(self, lost: list[bytes]) -> None:
         if lost:
-            self._lost.extend(lost)
+            self._counters.drop(Reason.WORKER_LOST, len(lost))
+            # What a worker called its flows may be anything.
+            self._lost.extend(key for key in lost if len(key) in _TCP_KEYS)
             self._nudge()
 
     def _nudge(self) -> None:

@@ -153,6 +153,7 @@ class Flows(Generic[Socket]):
             return self._add(mapping, server, server_port, now)
         if now - destination.last >= GRAIN:
             if self._is_stale(destination.last, now):
+                self.lost += len(self._release(destination))
                 self._remove(destination)
                 return self._add(mapping, server, server_port, now)
             destination.last = now

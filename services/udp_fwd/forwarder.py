@@ -190,7 +190,7 @@ class Forwarder:
                 self._board(destination, outgoing)
             self._depart()
         else:
-            reason = _slug(decision.reason)
+            reason = Reason.of_refusal(decision.reason)
             for outgoing in self.flows.refuse(destination):
                 self._refuse(destination.address, outgoing, reason, now)
         self.settle()
@@ -320,10 +320,3 @@ def packed(text: str) -> bytes:
     if ":" in text:
         return socket.inet_pton(socket.AF_INET6, text.partition("%")[0])
     return socket.inet_pton(socket.AF_INET, text)
-
-
-def _slug(text: str) -> Reason:
-    try:
-        return Reason(text)
-    except ValueError:
-        return Reason.NOT_WHITELISTED

@@ -14,3 +14,8 @@ def test_an_error_carries_its_reason_and_says_it_with_the_detail() -> None:
     error = MalformedPacketError(Reason.MALFORMED_TCP, "3 octets are no TCP header")
     assert error.reason is Reason.MALFORMED_TCP
     assert str(error) == "malformed-tcp: 3 octets are no TCP header"
+
+
+def test_a_refusal_for_a_reason_that_is_not_known_is_a_refusal() -> None:
+    assert Reason.of_refusal("encrypted-dns") is Reason.ENCRYPTED_DNS
+    assert Reason.of_refusal("a reason of tomorrow") is Reason.NOT_WHITELISTED

@@ -281,6 +281,15 @@ def test_where_others_hold_all_destinations_the_idlest_mapping_makes_room():
     assert ended(table) == [(1, Reason.FLOW_TABLE_FULL)]
 
 
+def test_what_waited_at_a_destination_that_became_stale_is_counted_as_lost():
+    table = flows()
+    destination = table.arrive(CLIENT, 5000, A, 53, 0.0)
+    table.hold(destination, outgoing())
+    table.arrive(CLIENT, 5000, B, 53, CONVERSATION / 2)  # keeps the mapping
+    table.arrive(CLIENT, 5000, A, 53, CONVERSATION + 1)
+    assert (table.waiting, table.lost) == (0, 1)
+
+
 @given(
     st.lists(
         st.tuples(

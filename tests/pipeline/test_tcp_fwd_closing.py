@@ -1,0 +1,94 @@
+"""The real tcp_fwd process: how connections close, from either end, alone and together."""
+
+import asyncio
+import os
+import socket
+
+import pytest
+
+from netstack.packet import tcp
+from netstack.wire.messages import Closed
+from tests.pipeline.tcp_world import Server, World, digest, pair, run
+
+MIB = 1 << 20
+
+
+def test_a_client_that_has_ended_still_reads():
+    async def scenario(one: World) -> None:
+        with Server() as server:
+            client, accepted = await pair(one, server)
+            client.send(tcp.ACK | tcp.FIN, b"the request")
+            assert await accepted.read() == b"the request"
+            payload = os.urandom(MIB)
+            got, _ = await asyncio.gather(client.read(len(payload)), accepted.write(payload))
+            assert digest(got) == digest(payload)
+            accepted.socket.close()
+            assert await client.read() == b""
+            await one.until(lambda: Closed([client.key]) in one.said)
+            sample = await one.sample()
+            assert sample.drops == {}
+            assert (sample.gauges["flows"], sample.gauges["time_wait"]) == (0, 0)
+
+    run(scenario)
+
+
+def test_a_server_that_has_ended_still_reads_and_a_repeated_fin_is_acknowledged():
+    async def scenario(one: World) -> None:
+        with Server() as server:
+            client, accepted = await pair(one, server)
+            accepted.socket.shutdown(socket.SHUT_WR)
+            assert await client.read() == b""
+            payload = os.urandom(MIB)
+            got, _ = await asyncio.gather(accepted.read(len(payload)), client.write(payload))
+            assert digest(got) == digest(payload)
+            client.send(tcp.ACK | tcp.FIN)
+            assert await accepted.read() == b""
+            while client.acknowledged != client.seq:
+                await client.receive()
+            assert (await one.sample()).gauges["time_wait"] == 1
+            client.send(tcp.ACK | tcp.FIN, seq=client.seq - 1)  # as if that acknowledgement had been lost
+            segment, _ = await client.receive()
+            assert (segment.flags, segment.seq, segment.ack) == (tcp.ACK, client.ack, client.seq)
+            assert (await one.sample()).drops == {}
+
+    run(scenario)
+
+
+def test_the_same_ports_can_be_used_again_in_time_wait():
+    async def scenario(one: World) -> None:
+        with Server() as server:
+            client, accepted = await pair(one, server)
+            accepted.socket.close()
+            await client.read()
+            client.send(tcp.ACK | tcp.FIN)
+            await client.receive()
+            again, accepted = await pair(one, server)
+            await again.write(b"again")
+            assert await accepted.read(5) == b"again"
+            assert (await one.sample()).gauges["time_wait"] == 0
+
+    run(scenario)
+
+
+def test_a_reset_of_the_client_is_a_reset_at_the_server():
+    async def scenario(one: World) -> None:
+        with Server() as server:
+            client, accepted = await pair(one, server)
+            client.send(tcp.RST)
+            with pytest.raises(ConnectionResetError):
+                await accepted.read()
+            await one.until(lambda: Closed([client.key]) in one.said)
+
+    run(scenario)
+
+
+def test_a_reset_of_the_server_is_a_reset_at_the_client():
+    async def scenario(one: World) -> None:
+        with Server() as server:
+            client, accepted = await pair(one, server)
+            accepted.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+            accepted.socket.close()
+            assert (await client.reset()).seq == client.ack
+            assert (await one.sample()).drops == {"socket-error": 1}
+
+    run(scenario)
