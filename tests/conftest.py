@@ -1,6 +1,7 @@
 """What holds for all tests: how many examples hypothesis tries, and that nothing is skipped where it could have run."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -20,6 +21,11 @@ settings.register_profile("ci", DEFAULT, derandomize=True, database=None, print_
 settings.register_profile("nightly", DEFAULT, max_examples=100_000, print_blob=True)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if CI else "default")
 settings.load_profile(PROFILE)
+
+# A shell without job control starts what it puts in the background with these ignored, and programs inherit it: the
+# tests of ^C would see nothing. pytest's own handler of SIGINT is Python's.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 _NIGHTLY_TIMEOUT = 3600  # seconds a test
 

@@ -52,9 +52,13 @@ asyncio.run(main())
     )
     assert child.stdout is not None
     with child, child.stdout:
-        assert child.stdout.readline() == "listening\n"
-        os.write(controller, b"\x03")
-        assert child.stdout.readline() == f"({int(signal.SIGINT)}, {SI_KERNEL})\n"
+        try:
+            assert child.stdout.readline() == "listening\n"
+            os.write(controller, b"\x03")
+            assert child.stdout.readline() == f"({int(signal.SIGINT)}, {SI_KERNEL})\n"
+        except BaseException:
+            child.kill()  # or it would be waited for
+            raise
     os.close(controller)
     os.close(terminal)
     assert child.returncode == 0
