@@ -204,9 +204,14 @@ def test_it_sees_its_own_processes_only_and_no_resolver_of_the_host(mark: Mark, 
 
 def test_signal_dispositions_and_mask_are_as_from_a_shell(mark: Mark) -> None:
     done = drive(mark, "cat", "/proc/self/status")
-    assert [int(line.split()[1], 16) for line in done.stdout.splitlines() if line[:6] in SIGNAL_SETS] == [0, 0, 0]
+    assert [_signals(line) for line in done.stdout.splitlines() if line[:6] in SIGNAL_SETS] == [0, 0, 0]
     done = drive(mark, "grep", "-h", "^SigIgn", "/proc/self/status", way=AS_ROOT.started_by("nohup"))
-    assert int(done.stdout.split()[1], 16) == 1 << signal.SIGHUP - 1
+    assert _signals(done.stdout) == 1 << signal.SIGHUP - 1
+
+
+def _signals(line: str) -> int:
+    """A set of signals in /proc, without 32 and 33: they are glibc's own, and what make starts has them ignored."""
+    return int(line.split()[1], 16) & ~(0b11 << 31)
 
 
 def test_signals_are_passed_on(mark: Mark, way: Way) -> None:
