@@ -29,7 +29,6 @@ from netstack.wire.messages import (
 BATCH_PACKETS: Final = 64
 BATCH_OCTETS: Final = 256 << 10
 HEARTBEAT: Final = 0.5  # seconds
-SILENT_AFTER: Final = 2.0  # seconds; a worker silent for so long is gone
 HIGH_WATER: Final = 64  # messages on each side of the link; at most 16 MiB with full batches
 
 _log = logging.getLogger(__name__)

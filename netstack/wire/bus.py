@@ -285,12 +285,6 @@ class Peer(_Port):
             self._waiting.append(frame)
         self._sent()
 
-    def discard_waiting(self) -> int:
-        """Forget what waits for room (the far side is gone for good); how many messages that was."""
-        count = len(self._waiting)
-        self._waiting.clear()
-        return count
-
     def _try_send(self, frame: bytes) -> bool:
         try:
             self.socket.send(frame, _NOBLOCK)

@@ -15,11 +15,12 @@ Between events the shell asks `room` how much it may read from the host socket.
 """
 
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
 from netstack.packet import tcp
 from netstack.packet.reason import Reason
 from netstack.packet.seqnum import MASK, diff
+from services.tcp_fwd.commands import Abort, Command, Connect, Emit, Finish, ShutdownWrite, Unreachable, Write
 from services.tcp_fwd.receiving import WINDOW_SCALE, Receiver
 from services.tcp_fwd.segment import Emitter, Segment
 from services.tcp_fwd.sending import MAX_RETRANSMISSIONS, Sender
@@ -57,45 +58,6 @@ _AFTER_FIN: Final = {
     State.FIN_WAIT_1: State.CLOSING,
     State.FIN_WAIT_2: State.TIME_WAIT,
 }
-
-
-class Connect(NamedTuple):
-    """Connect the host socket, without blocking."""
-
-
-class Write(NamedTuple):
-    """Give these octets to the host socket, in order; report what it took with `socket_took`."""
-
-    data: memoryview
-
-
-class ShutdownWrite(NamedTuple):
-    """Everything is written: close the sending side of the host socket."""
-
-
-class Abort(NamedTuple):
-    """Close the host socket so that the far end sees a reset."""
-
-
-class Emit(NamedTuple):
-    """Send this frame to the client."""
-
-    frame: bytes
-
-
-class Unreachable(NamedTuple):
-    """Answer the SYN with an ICMP error, as a router would."""
-
-    reason: Reason
-
-
-class Finish(NamedTuple):
-    """The connection is over, for this reason if it did not end by itself; forget it."""
-
-    reason: Reason | None
-
-
-Command = Connect | Write | ShutdownWrite | Abort | Emit | Unreachable | Finish
 
 
 class Connection:

@@ -14,19 +14,8 @@ from netstack.packet.flow import Flow
 from netstack.packet.frame import IP
 from netstack.packet.reason import Reason
 from services.tcp_fwd import host as hosts
-from services.tcp_fwd.connection import (
-    HOST_SENDS,
-    Abort,
-    Command,
-    Connect,
-    Connection,
-    Emit,
-    Finish,
-    ShutdownWrite,
-    State,
-    Unreachable,
-    Write,
-)
+from services.tcp_fwd.commands import Abort, Command, Connect, Emit, Finish, ShutdownWrite, Unreachable, Write
+from services.tcp_fwd.connection import HOST_SENDS, Connection, State
 
 if TYPE_CHECKING:
     from services.tcp_fwd.service import Forwarder

@@ -7,7 +7,8 @@ import pytest
 
 from netstack.packet import tcp
 from netstack.packet.flow import Flow
-from services.tcp_fwd.connection import Command, Connection, Emit, Finish, ShutdownWrite, Write
+from services.tcp_fwd.commands import Command, Emit, Finish, ShutdownWrite, Write
+from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.segment import Emitter, parse
 from tests.sim.client import MSS, Client
 from tests.sim.link import Clock, Link, Quality

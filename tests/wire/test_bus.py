@@ -289,17 +289,6 @@ async def test_a_congested_peer_keeps_the_order_and_says_when_there_is_room(tmp_
 
 
 @run
-async def test_what_waits_can_be_discarded(tmp_path: Path) -> None:
-    with running_bus() as bus:
-        peer = bus.peer(f"ipc://{tmp_path}/nobody", "p", Inbox(), high_water=3)
-        for _ in range(5):
-            peer.send(Heartbeat("x"))
-        assert peer.waiting == 2
-        assert peer.discard_waiting() == 2
-        assert not peer.congested
-
-
-@run
 async def test_what_is_sent_before_the_hub_is_there_or_while_it_is_away_arrives(tmp_path: Path) -> None:
     with running_bus() as bus:
         peer = bus.peer(f"ipc://{tmp_path}/x", "p", Inbox())

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 from netstack.packet import tcp
 from netstack.packet.flow import Flow
-from services.tcp_fwd.connection import Command, Connection, Emit, Write
+from services.tcp_fwd.commands import Command, Emit, Write
+from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.segment import Emitter, Segment, parse
 
 FLOW = Flow(tcp.PROTOCOL, bytes([10, 0, 0, 2]), 40000, bytes([198, 18, 0, 1]), 80)

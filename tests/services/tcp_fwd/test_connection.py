@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 
 from netstack.packet import tcp
 from netstack.packet.reason import Reason
-from services.tcp_fwd.connection import (
-    DELAYED_ACK,
-    Abort,
-    Connect,
-    Finish,
-    ShutdownWrite,
-    State,
-    Unreachable,
-)
+from services.tcp_fwd.commands import Abort, Connect, Finish, ShutdownWrite, Unreachable
+from services.tcp_fwd.connection import DELAYED_ACK, State
 from services.tcp_fwd.sending import MAX_RETRANSMISSIONS
 from tests.services.tcp_fwd.builders import (
     IRS,

@@ -1,0 +1,44 @@
+"""What a connection tells its shell to do, in order. No I/O, no clock."""
+
+from typing import NamedTuple
+
+from netstack.packet.reason import Reason
+
+
+class Connect(NamedTuple):
+    """Connect the host socket, without blocking."""
+
+
+class Write(NamedTuple):
+    """Give these octets to the host socket, in order; report what it took with `socket_took`."""
+
+    data: memoryview
+
+
+class ShutdownWrite(NamedTuple):
+    """Everything is written: close the sending side of the host socket."""
+
+
+class Abort(NamedTuple):
+    """Close the host socket so that the far end sees a reset."""
+
+
+class Emit(NamedTuple):
+    """Send this frame to the client."""
+
+    frame: bytes
+
+
+class Unreachable(NamedTuple):
+    """Answer the SYN with an ICMP error, as a router would."""
+
+    reason: Reason
+
+
+class Finish(NamedTuple):
+    """The connection is over, for this reason if it did not end by itself; forget it."""
+
+    reason: Reason | None
+
+
+Command = Connect | Write | ShutdownWrite | Abort | Emit | Unreachable | Finish
