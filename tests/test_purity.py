@@ -21,10 +21,12 @@ SHELLS: Final = {
     "services.dns_filter.upstreams.udp": "an upstream's socket",
     "services.dns_filter.upstreams.upstream": "what the upstreams' connections have in common",
     "services.tcp_fwd.host": "the sockets towards the world",
+    "services.tcp_fwd.poller": "waits for the sockets towards the world",
     "services.tcp_fwd.session": "carries out what a connection decides",
     "services.tracker.redis_link": "the connection to Redis",
     "services.tracker.redis_store": "leases in Redis",
     "services.tun_io.device": "the TUN",
+    "services.tun_io.link": "holds shared memory",
     "services.udp_fwd.forwarder": "carries out what the flow table decides",
     "services.udp_fwd.kinds": "asks the kernel which ping sockets there may be",
     "services.udp_fwd.sockets": "the sockets towards the world",
@@ -32,7 +34,6 @@ SHELLS: Final = {
 """Modules of services that do. So do `service` and `__main__` of each; all others decide."""
 
 PURE_KERNEL: Final = {
-    "netstack.wire.batches",
     "netstack.wire.messages",
     "netstack.wire.topology",
     "netstack.runtime.config",

@@ -1,16 +1,21 @@
 """A worker's side of the packets link: be in tun_io's roster, take batches of packets, give batches back.
 
 Packets to the client are collected and leave together at the end of the turn of the loop, at most BATCH_PACKETS or
-BATCH_OCTETS a message.
+BATCH_OCTETS a message. Large ones lie in shared memory, in both directions (netstack.wire.arena): who has the packet of
+a host socket to write takes a slot, has the socket fill it behind the headroom, and gives it to write_slot.
 """
 
 import logging
 import os
+import secrets
 from collections.abc import Callable
+from itertools import count
 from typing import Final
 
 from netstack.packet.reason import Reason
 from netstack.runtime.service import Runtime
+from netstack.wire.arena import HEADROOM, LARGE, Arena, ArenaError, Partner, Slot
+from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
     Bye,
@@ -20,6 +25,7 @@ from netstack.wire.messages import (
     Heartbeat,
     Hello,
     Message,
+    Packets,
     ToTun,
     Traced,
     Welcome,
@@ -27,9 +33,10 @@ from netstack.wire.messages import (
 )
 
 BATCH_PACKETS: Final = 64
-BATCH_OCTETS: Final = 256 << 10
+BATCH_OCTETS: Final = 256 << 10  # of the packets that are in the message itself
 HEARTBEAT: Final = 0.5  # seconds
 HIGH_WATER: Final = 64  # messages on each side of the link; at most 16 MiB with full batches
+RETURN_AT: Final = 32  # slots that were dealt with: give them back at once, though there is nothing else to say
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +56,7 @@ class Tunnel:
     ) -> None:
         """on_batch gets the packets (each with its vnet header) and the trace ids by index, mostly none.
 
-        With views, large packets are memoryviews of the frame they came in (netstack.wire.batches).
+        With views, large packets are memoryviews that hold only until on_batch returns; else all are bytes.
 
         flows gives the keys of the flows this worker has, for a tun_io that restarted; on_room is called when a
         congested link has room again; on_welcome once tun_io has this worker in its roster.
@@ -61,8 +68,11 @@ class Tunnel:
         self._flows = flows
         self._on_welcome = on_welcome
         self._on_room = on_room
-        self._packets: list[bytes] = []
-        self._octets = 0
+        self._views = views
+        self._packets: Packets = []
+        self._octets = 0  # of those that lie in the message
+        self._slots: list[Slot] = []  # of those that do not
+        self._slot_octets = 0
         self._traced: Traced = []
         self._closed: list[bytes] = []
         self._draining = False
@@ -70,6 +80,12 @@ class Tunnel:
         self._in_burst = False  # what is written then leaves when the burst is over, without another turn of the loop
         self._said_hello = 0.0
         self.mtu = runtime.config.tun.mtu
+        self._arena_numbers = count()
+        self._arena = self._make_arena()
+        self._partner: Partner | None = None
+        self._partner_name = ""
+        self._sharing = False  # tun_io has our arena mapped, and we have its own
+        self._lending = Lending(secrets.randbits(62))
         self._peer = runtime.bus.peer(
             runtime.topology.packets,
             runtime.worker,
@@ -78,7 +94,6 @@ class Tunnel:
             on_drained=self._burst_over,
             on_room=self._room,
         )
-        self._peer.views = views
         runtime.every(HEARTBEAT, self._beat)
         runtime.on_stop.append(self._leave)
         self._hello()
@@ -90,11 +105,41 @@ class Tunnel:
 
     def write(self, packet: bytes, trace_id: int = 0) -> None:
         """Send a packet, vnet header in front, to the client. It leaves at the end of this turn of the loop."""
+        if len(packet) < LARGE or not self._write_large(packet, trace_id):
+            self._collect(packet, trace_id)
+
+    def _collect(self, packet: bytes, trace_id: int) -> None:
         if trace_id:
             self._traced.append([len(self._packets), trace_id])
         self._packets.append(packet)
         self._octets += len(packet)
         if self._octets >= BATCH_OCTETS or len(self._packets) >= BATCH_PACKETS:
+            self.flush()
+        elif not self._flush_scheduled and not self._in_burst:
+            self._flush_scheduled = True
+            self._loop.call_soon(self._flush_soon)
+
+    def slot(self) -> Slot | None:
+        """Room for a packet to the client, held once: the payload behind the headroom; None where all is taken."""
+        return self._arena.take() if self._sharing and self._arena is not None else None
+
+    def write_slot(self, slot: Slot, head: bytes, octets: int, trace_id: int = 0) -> None:
+        """Send what lies in a slot: so many octets of payload, and this head, which is put in front of them.
+
+        The caller goes on holding the slot, for as long as it may have to send it again.
+        """
+        if not self._sharing or self._arena is None or not self._arena.owns(slot):
+            self._collect(b"".join((head, slot.payload[:octets])), trace_id)
+            return
+        start = HEADROOM - len(head)
+        slot.view[start:HEADROOM] = head
+        if trace_id:
+            self._traced.append([len(self._packets), trace_id])
+        self._packets.append([slot.position + start, len(head) + octets])
+        slot.hold()
+        self._slots.append(slot)
+        self._slot_octets += len(head) + octets
+        if len(self._packets) >= BATCH_PACKETS:
             self.flush()
         elif not self._flush_scheduled and not self._in_burst:
             self._flush_scheduled = True
@@ -115,17 +160,47 @@ class Tunnel:
             return
         counters = self._runtime.counters
         counters.packets_out += len(self._packets)
-        counters.octets_out += self._octets
-        self._peer.send(ToTun(self._clock(), self._packets, self._traced))
+        counters.octets_out += self._octets + self._slot_octets
+        lending = self._lending
+        for slot in self._slots:
+            lending.lend(slot)
+        self._say(self._packets, self._traced)
         counters.queue = self._peer.waiting
         self._packets = []
         self._octets = 0
+        if self._slots:
+            self._slots = []
+            self._slot_octets = 0
         if self._traced:
             self._traced = []
+
+    def _say(self, packets: Packets, traced: Traced) -> None:
+        lending = self._lending
+        lending.reported = lending.borrowed
+        self._peer.send(ToTun(self._clock(), packets, traced, lending.lent, lending.borrowed))
+
+    def _write_large(self, packet: bytes, trace_id: int) -> bool:
+        slot = self.slot()
+        if slot is None or len(packet) > len(slot.payload):
+            return False
+        slot.payload[: len(packet)] = packet
+        self.write_slot(slot, b"", len(packet), trace_id)
+        slot.release()
+        return True
+
+    def _make_arena(self) -> Arena | None:
+        name = f"arena-{self._runtime.worker}-{os.getpid()}-{next(self._arena_numbers)}"
+        try:
+            return Arena(self._runtime.topology.directory / name)
+        except OSError as error:
+            _log.warning("no shared memory for large packets, which makes them slow: %s", error)
+            return None
 
     def _burst_over(self) -> None:
         self._in_burst = False
         self.flush()
+        if self._lending.borrowed - self._lending.reported >= RETURN_AT:
+            self._say([], [])
 
     def _flush_soon(self) -> None:
         self._flush_scheduled = False
@@ -133,7 +208,7 @@ class Tunnel:
 
     def _received(self, message: Message) -> None:
         if isinstance(message, FromTun):
-            packets = message.packets
+            packets = self._resolve(message.packets)
             counters = self._runtime.counters
             counters.packets_in += len(packets)
             counters.octets_in += sum(map(len, packets))
@@ -142,6 +217,9 @@ class Tunnel:
                 traced = self._runtime.trace.received(message.traced, message.sent_at)
             self._in_burst = True
             self._on_batch(packets, traced)
+            lending = self._lending
+            lending.borrowed = message.lent
+            lending.returned(message.returned)
         elif isinstance(message, WhoAreYou):
             # A tun_io that was away finds many heartbeats in its queue and asks after each; one answer will do.
             if self._clock() - self._said_hello >= HEARTBEAT / 2:
@@ -152,6 +230,7 @@ class Tunnel:
                 self._runtime.counters.drop(Reason.WRONG_VERSION)
                 return
             self.mtu = message.mtu
+            self._map(message.arena)
             if self._draining:
                 self._peer.send(Drain(self._runtime.worker))
             self._on_welcome()
@@ -159,7 +238,43 @@ class Tunnel:
     def _hello(self) -> None:
         runtime = self._runtime
         self._said_hello = self._clock()
-        self._peer.send(Hello(VERSION, runtime.stage, runtime.worker, os.getpid(), self._flows()))
+        self._sharing = False
+        if self._lending.outstanding and self._arena is not None:
+            # What was lent to a tun_io that is gone, or that thought we were, is for it alone to look at.
+            self.flush()
+            self._arena.retire()
+            self._lending.forget()
+            self._arena = self._make_arena()
+        name = self._arena.path.name if self._arena is not None else ""
+        self._peer.send(Hello(VERSION, runtime.stage, runtime.worker, os.getpid(), self._flows(), name))
+
+    def _map(self, name: str) -> None:
+        """From here on references of tun_io's mean this arena."""
+        if name != self._partner_name:
+            self._partner = None
+            self._partner_name = name
+            try:
+                self._partner = Partner(self._runtime.topology.directory, name) if name else None
+            except ArenaError as error:
+                # It could map ours, in the same directory and as the same user.
+                _log.error("large packets of the client are lost: %s", error)
+        self._sharing = self._partner is not None
+
+    def _resolve(self, packets: Packets) -> list[bytes]:
+        """The packets themselves; a reference that means nothing becomes an empty packet, which is dropped as such."""
+        if list not in map(type, packets):
+            return packets  # type: ignore[return-value]
+        whole: list[bytes] = []
+        for packet in packets:
+            if type(packet) is not list:
+                whole.append(packet)  # type: ignore[arg-type]
+                continue
+            try:
+                view = self._partner.packet(packet) if self._partner is not None else b""
+            except ArenaError:
+                view = b""
+            whole.append(view if self._views else bytes(view))  # type: ignore[arg-type]
+        return whole
 
     def _room(self) -> None:
         self._runtime.counters.queue = 0
@@ -171,8 +286,12 @@ class Tunnel:
         if self._closed:
             self._peer.send(Closed(self._closed))
             self._closed = []
+        if self._lending.borrowed != self._lending.reported:
+            self._say([], [])
         self._peer.send(Heartbeat(self._runtime.worker))
 
     def _leave(self) -> None:
         self.flush()
         self._peer.send(Bye(self._runtime.worker))
+        if self._arena is not None:
+            self._arena.retire()

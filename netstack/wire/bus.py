@@ -195,8 +195,6 @@ class Hub(_Port):
     ) -> None:
         super().__init__(bus, zmq.ROUTER, high_water, on_drained)
         self._on_message = on_message
-        self.views = False
-        """Whether large packets may be given as views of their frame (netstack.wire.batches)."""
         self.socket.router_mandatory = True
         self.socket.router_handover = True  # a worker that came back takes its name over at once
         self._bind(endpoint)
@@ -205,7 +203,7 @@ class Hub(_Port):
         try:
             if len(parts) != 2:
                 raise MalformedFrameError(f"{len(parts)} parts where identity and frame were expected")
-            message = unpack(parts[1], views=self.views)
+            message = unpack(parts[1])
         except MalformedFrameError as error:
             self._malformed(error)
             return
@@ -248,8 +246,6 @@ class Peer(_Port):
         self._on_message = on_message
         self._on_room = on_room
         self._waiting: deque[bytes] = deque()
-        self.views = False
-        """Whether large packets may be given as views of their frame (netstack.wire.batches)."""
         self.socket.identity = identity.encode()
         self._connect(endpoint)
 
@@ -270,7 +266,7 @@ class Peer(_Port):
         try:
             if len(parts) != 1:
                 raise MalformedFrameError(f"{len(parts)} parts where one frame was expected")
-            message = unpack(parts[0], views=self.views)
+            message = unpack(parts[0])
         except MalformedFrameError as error:
             self._malformed(error)
             return

@@ -11,12 +11,13 @@ from typing import Any, Final, NamedTuple, get_args
 
 import msgpack
 
-from netstack.wire import batches
-
-VERSION: Final = 1
+VERSION: Final = 2
 
 Traced = list[list[int]]
 """Which packets of a batch are being traced: pairs of index and trace id."""
+
+Packets = list[bytes | list[int]]
+"""Packets, each with its virtio_net_hdr in front: the octets, or `[position, octets]` in the sender's arena."""
 
 
 class MalformedFrameError(ValueError):
@@ -27,21 +28,29 @@ class MalformedFrameError(ValueError):
 
 
 class Hello(NamedTuple):
-    """Worker -> tun_io: I am here, and these flows are mine (keys as in netstack.packet.flow)."""
+    """Worker -> tun_io: I am here, and these flows are mine (keys as in netstack.packet.flow).
+
+    arena is the name of the file in the run directory that my packets refer to from now on; empty for none.
+    """
 
     version: int
     stage: str
     worker: str
     pid: int
     flows: list[bytes]
+    arena: str = ""
 
 
 class Welcome(NamedTuple):
-    """tun_io -> a worker: you are in the roster; packets may follow."""
+    """tun_io -> a worker: you are in the roster; packets may follow, and refer to this arena from now on.
+
+    Empty where one of the two has no arena, or tun_io cannot map the worker's: then all packets travel in messages.
+    """
 
     version: int
     worker: str
     mtu: int
+    arena: str = ""
 
 
 class WhoAreYou(NamedTuple):
@@ -69,19 +78,23 @@ class Bye(NamedTuple):
 
 
 class FromTun(NamedTuple):
-    """tun_io -> a worker: the client sent these packets, each with its virtio_net_hdr in front."""
+    """tun_io -> a worker: the client sent these packets. The counts are those of netstack.wire.lending."""
 
     sent_at: float
-    packets: list[bytes]
+    packets: Packets
     traced: Traced
+    lent: int = 0
+    returned: int = 0
 
 
 class ToTun(NamedTuple):
-    """Worker -> tun_io: write these packets to the client, each with its virtio_net_hdr in front."""
+    """Worker -> tun_io: write these packets to the client. The counts are those of netstack.wire.lending."""
 
     sent_at: float
-    packets: list[bytes]
+    packets: Packets
     traced: Traced
+    lent: int = 0
+    returned: int = 0
 
 
 class Closed(NamedTuple):
@@ -243,25 +256,17 @@ Message = (
 _KINDS: Final[tuple[type[Any], ...]] = get_args(Message)
 _NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS)}
 
-_Batch: Final = (FromTun, ToTun)
 _packer = msgpack.Packer(autoreset=True, use_bin_type=True)
 
 
 def pack(message: Message) -> bytes:
     """The frame of a message."""
-    if isinstance(message, _Batch) and message.packets and len(message.packets[0]) >= batches.LARGE:
-        return batches.pack_batch(_NUMBER[type(message)], *message)
     return _packer.pack((_NUMBER[type(message)], *message))  # type: ignore[no-any-return]
 
 
-def unpack(frame: bytes, *, views: bool = False) -> Message:
-    """The message of a frame; raises MalformedFrameError for anything else whatever.
-
-    With views, the packets of a batch of large ones are memoryviews of the frame (netstack.wire.batches).
-    """
-    fields: object = batches.unpack_batch(frame) if views and len(frame) >= batches.LARGE else None
-    if fields is None:
-        fields = _decode(frame)
+def unpack(frame: bytes) -> Message:
+    """The message of a frame; raises MalformedFrameError for anything else whatever."""
+    fields = _decode(frame)
     if not isinstance(fields, list) or not fields or type(fields[0]) is not int or not 0 <= fields[0] < len(_KINDS):
         raise MalformedFrameError("not an array that begins with a known kind")
     kind = _KINDS[fields[0]]
@@ -319,7 +324,7 @@ _CHECK_OF_TYPE: Final[dict[str, Callable[[Any], bool]]] = {
 _CHECK_OF_FIELD: Final[dict[str, Callable[[Any], bool]]] = {
     "client": _is_address,
     "address": _is_address,
-    "packets": lambda value: type(value) is list and set(map(type, value)) <= {bytes, memoryview},
+    "packets": lambda value: type(value) is list and set(map(type, value)) <= {bytes, list},
     "addresses": lambda value: type(value) is list and all(map(_is_address, value)),
     "port": lambda value: type(value) is int and 0 <= value <= 0xFFFF,
     "protocol": lambda value: type(value) is int and 0 <= value <= 0xFF,

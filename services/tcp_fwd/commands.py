@@ -24,9 +24,15 @@ class Abort(NamedTuple):
 
 
 class Emit(NamedTuple):
-    """Send this frame to the client."""
+    """Send this frame to the client: the head (vnet, IP and TCP header), then the payload."""
 
-    frame: bytes
+    head: bytes
+    payload: bytes | memoryview = b""
+
+    @property
+    def frame(self) -> bytes:
+        """Both in one piece, a copy."""
+        return b"".join((self.head, self.payload))
 
 
 class Unreachable(NamedTuple):

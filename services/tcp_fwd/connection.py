@@ -127,11 +127,11 @@ class Connection:
             return [Unreachable(reason), Finish(reason)]
         return self._refuse(reason, answer=reason is not Reason.CONNECT_TIMEOUT)
 
-    def socket_data(self, data: bytes, now: float) -> list[Command]:
+    def socket_data(self, data: bytes | memoryview, now: float) -> list[Command]:
         """The host socket gave octets, no more than `room` said."""
         if self.state not in HOST_SENDS:
             return []
-        return [Emit(self._send(data, tcp.ACK | tcp.PSH, now))]
+        return [self._send(data, tcp.ACK | tcp.PSH, now)]
 
     def socket_ended(self, now: float) -> list[Command]:
         """The host socket gave its last octet: our FIN follows the data."""
@@ -331,16 +331,16 @@ class Connection:
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
-    def _send(self, data: bytes, flags: int, now: float) -> bytes:
+    def _send(self, data: bytes | memoryview, flags: int, now: float) -> Emit:
         self._acknowledged()
         seq = self.sender.take(data, len(data), now)
         receiver = self.receiver
-        return self.emitter.emit(seq, receiver.rcv_nxt, flags, receiver.window(), data)
+        return Emit(self.emitter.head(seq, receiver.rcv_nxt, flags, receiver.window(), len(data)), data)
 
-    def _emit(self, seq: int, flags: int, data: bytes = b"") -> Emit:
+    def _emit(self, seq: int, flags: int, data: bytes | memoryview = b"") -> Emit:
         self._acknowledged()
         receiver = self.receiver
-        return Emit(self.emitter.emit(seq, receiver.rcv_nxt, flags, receiver.window(), data))
+        return Emit(self.emitter.head(seq, receiver.rcv_nxt, flags, receiver.window(), len(data)), data)
 
     def _acknowledged(self) -> None:
         self._now_ack = False

@@ -126,11 +126,15 @@ class Emitter:
         self, seq: int, ack: int, flags: int, window: int, payload: bytes | memoryview = b"", options: bytes = b""
     ) -> bytes:
         """The frame of one segment, or of a train of them where payload is longer than the MSS."""
+        return b"".join((self.head(seq, ack, flags, window, len(payload), options), payload))
+
+    def head(self, seq: int, ack: int, flags: int, window: int, octets: int = 0, options: bytes = b"") -> bytes:
+        """What stands in front of so many octets of payload."""
         header = tcp.HEADER_LEN + len(options)
-        length = header + len(payload)
+        length = header + octets
         partial = fold(self._base + length)
-        if len(payload) > self.gso_size or options:
-            gso = len(payload) > self.gso_size
+        if octets > self.gso_size or options:
+            gso = octets > self.gso_size
             ip_length = 40 if self.is_v6 else 20
             vnet = emit_vnet(
                 self._gso_type if gso else GSO_NONE, ip_length + header, self.gso_size if gso else 0, ip_length,
@@ -149,4 +153,4 @@ class Emitter:
                 0x45, 0, total, 0, 0x4000, 64, tcp.PROTOCOL, 0xFFFF - fold(self._ip_sum + total), self._head,
                 self._ports, seq, ack, header << 2, flags, window, partial, 0,
             )  # fmt: skip
-        return b"".join((vnet, head, options, payload))
+        return b"".join((vnet, head, options))

@@ -51,7 +51,7 @@ class Sender:
         self.wl1 = irs
         self.wl2 = iss
         self._limit = limit
-        self._sent: deque[tuple[int, bytes]] = deque()  # (seq, data); SYN and FIN are empty entries
+        self._sent: deque[tuple[int, bytes | memoryview]] = deque()  # (seq, data); SYN and FIN are empty entries
         self._duplicates = 0
         self._recover: int | None = None  # SND.NXT when recovery began; partial acknowledgements retransmit until then
         self._rtt_seq = 0
@@ -73,7 +73,7 @@ class Sender:
         """How many octets may be sent now."""
         return min(self.snd_wnd, self._limit) - ((self.snd_nxt - self.snd_una) & MASK)
 
-    def take(self, data: bytes, length: int, now: float) -> int:
+    def take(self, data: bytes | memoryview, length: int, now: float) -> int:
         """Record what is being sent, `length` in sequence space; gives its sequence number."""
         seq = self.snd_nxt
         self._sent.append((seq, data))
@@ -142,7 +142,7 @@ class Sender:
             return False
         return bool(sent)
 
-    def oldest(self) -> tuple[int, bytes] | None:
+    def oldest(self) -> tuple[int, bytes | memoryview] | None:
         """The oldest unacknowledged entry: sequence number and data; data is empty for SYN and FIN."""
         return self._sent[0] if self._sent else None
 

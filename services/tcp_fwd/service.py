@@ -15,6 +15,7 @@ from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
 from services.tcp_fwd.connection import Connection, State
+from services.tcp_fwd.poller import Poller
 from services.tcp_fwd.segment import Emitter, Segment, flow_of, parse
 from services.tcp_fwd.session import Session
 from services.tcp_fwd.timers import Timers
@@ -48,6 +49,8 @@ class Forwarder:
         self._timer_at: float | None = None
         self._refusals = Refusals()
         self._held: set[Session] = set()
+        self._later: list[Session] = []
+        self.poller = Poller(runtime.loop)
         self._draining = False
         self._greeted: set[str] = set()
         self.tunnel = Tunnel(
@@ -152,6 +155,17 @@ class Forwarder:
         """The session may read on when the link to tun_io has room."""
         self._held.add(session)
 
+    def continue_later(self, session: Session) -> None:
+        """The session has had its turn, and there is more to read."""
+        if not self._later:
+            self.loop.call_soon(self._continue)
+        self._later.append(session)
+
+    def _continue(self) -> None:
+        later, self._later = self._later, []
+        for session in later:
+            session.resume()
+
     def unreachable(self, packet: bytes, reason: Reason, trace_id: int) -> None:
         """Answer a client's packet with the ICMP error that the network gave."""
         make = icmp.net_unreachable if reason is Reason.NET_UNREACHABLE else icmp.host_unreachable
@@ -230,6 +244,7 @@ class Forwarder:
     def _stop(self) -> None:
         for session in list(self._sessions.values()):
             session.execute(session.connection.abort(Reason.WORKER_LOST))
+        self.poller.close()
 
 
 async def start(runtime: Runtime) -> None:

@@ -1,21 +1,25 @@
 """One connection and its host socket: carries out what the connection decides.
 
-Writes of one burst leave in one sendmsg. The host socket is read when the loop says that it is readable, and stopped
-while the client's window is closed; whether it was readable when it was stopped is remembered, so that no read ends in
-EAGAIN.
+Writes of one burst leave in one sendmsg. The host socket's readiness comes in edges (services.tcp_fwd.poller): what an
+edge announced stays true until a read or write finds the end of it, so that nothing is read only to be told that there
+is nothing, and a socket whose client's window is closed costs nothing.
 """
 
 import errno
 import socket
 from collections import deque
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from netstack.packet.flow import Flow
 from netstack.packet.frame import IP
 from netstack.packet.reason import Reason
+from netstack.packet.seqnum import diff
+from netstack.wire.arena import HEADROOM, LARGE, Slot
 from services.tcp_fwd import host as hosts
 from services.tcp_fwd.commands import Abort, Command, Connect, Emit, Finish, ShutdownWrite, Unreachable, Write
-from services.tcp_fwd.connection import HOST_SENDS, Connection, State
+from services.tcp_fwd.connection import Connection, State
+from services.tcp_fwd.poller import ENDED, READABLE, WRITABLE
 
 if TYPE_CHECKING:
     from services.tcp_fwd.service import Forwarder
@@ -28,8 +32,8 @@ class Session:
     """The shell around a Connection."""
 
     __slots__ = (
-        "_connect_at", "_connecting", "_forwarder", "_host", "_out", "_out_octets", "_reading", "_stalled", "_writing",
-        "connection", "flow", "key", "opened_at", "scheduled", "syn", "trace_id",
+        "_at_end", "_blocked", "_connect_at", "_connecting", "_forwarder", "_host", "_lent", "_out", "_out_octets",
+        "_readable", "connection", "flow", "key", "opened_at", "scheduled", "syn", "trace_id",
     )  # fmt: skip
 
     def __init__(self, forwarder: "Forwarder", key: bytes, flow: Flow, connection: Connection, syn: bytes) -> None:
@@ -45,11 +49,12 @@ class Session:
         self._host: socket.socket | None = None
         self._connect_at = 0.0
         self._connecting = False
-        self._reading = False
-        self._writing = False
-        self._stalled = False
+        self._readable = False  # an edge said so, and no read has found the end of it
+        self._at_end = False  # no edge will come after this one
+        self._blocked = False  # the host socket takes nothing more until an edge says that it does
         self._out: deque[memoryview] = deque()
         self._out_octets = 0
+        self._lent: deque[tuple[int, Slot]] = deque()  # (sequence number after it, where it lies), unacknowledged
 
     def next_timeout(self) -> float | None:
         """The earlier of the connection's timer and, while connecting, the connect timeout."""
@@ -65,18 +70,21 @@ class Session:
         self.execute(self.connection.handle_timeout(now))
         self.settle()
 
-    def execute(self, commands: list[Command]) -> None:
+    def execute(self, commands: Sequence[Command]) -> None:
         """Carry out commands in order."""
         for command in commands:
             kind = type(command)
             if kind is Emit:
-                self._forwarder.tunnel.write(command.frame, self.trace_id)  # type: ignore[union-attr]
+                self._emit(command)  # type: ignore[arg-type]
             elif kind is Write:
                 data: memoryview = command.data  # type: ignore[union-attr]
-                self._out.append(memoryview(bytes(data)) if self._writing else data)
+                self._out.append(memoryview(bytes(data)) if self._blocked else data)
                 self._out_octets += len(data)
             else:
                 self._execute_rare(command)
+
+    def _emit(self, command: Emit) -> None:
+        self._forwarder.tunnel.write(command.frame if command.payload else command.head, self.trace_id)
 
     def _execute_rare(self, command: Command) -> None:
         match command:
@@ -91,21 +99,30 @@ class Session:
                     self._forwarder.unreachable(self.syn[IP:], reason, self.trace_id)
             case Finish(reason):
                 self._close_host(reset=False)
+                while self._lent:
+                    self._lent.popleft()[1].release()
                 self._forwarder.finished(self, reason)
 
     def settle(self) -> None:
         """A burst of events is over: write, acknowledge, read on if the window opened, and set the timer."""
         connection = self.connection
-        if self._out and not self._writing:
+        if self._out and not self._blocked:
             self._write_out()
         for command in connection.flush():
-            self._forwarder.tunnel.write(command.frame, self.trace_id)  # type: ignore[union-attr]
-        if self._stalled:
-            self._unstall()
-        elif not self._reading and not connection.host_ended and connection.state in HOST_SENDS:
-            self._watch()
+            self._emit(command)  # type: ignore[arg-type]
+        if self._lent:
+            self._acknowledged()
+        if self._readable:
+            self._read_on()
         if connection.state is not State.CLOSED:
             self._forwarder.schedule(self)
+
+    def _acknowledged(self) -> None:
+        """What the client has need not be kept for sending it again."""
+        lent = self._lent
+        una = self.connection.sender.snd_una
+        while lent and diff(una, lent[0][0]) >= 0:
+            lent.popleft()[1].release()
 
     # --- connecting ---------------------------------------------------------------------------------------------------
 
@@ -122,16 +139,17 @@ class Session:
             return
         if code == 0:
             self._connected()
+            if self._host is not None:
+                forwarder.poller.add(self._host.fileno(), self._event)
         elif code == errno.EINPROGRESS:
             self._connecting = True
-            forwarder.loop.add_writer(self._host, self._connect_ended)
+            forwarder.poller.add(self._host.fileno(), self._event)
             forwarder.schedule(self)
         else:
             self._failed_to_connect(hosts.reason_of(code))
 
     def _connect_ended(self) -> None:
         assert self._host is not None
-        self._forwarder.loop.remove_writer(self._host)
         self._connecting = False
         code = self._host.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
@@ -151,83 +169,104 @@ class Session:
     def _failed_to_connect(self, reason: Reason) -> None:
         if self.trace_id:
             self._forwarder.hop(self, "connect failed", reason.value, at=self._connect_at)
-        if self._connecting and self._host is not None:
-            self._forwarder.loop.remove_writer(self._host)
         self._connecting = False
         self.execute(self.connection.socket_refused(reason))
 
+    def _event(self, events: int) -> None:
+        """What epoll says of the host socket."""
+        if self._connecting:
+            if events & WRITABLE:
+                self._connect_ended()
+            return
+        if events & WRITABLE and self._blocked:
+            self._blocked = False
+            self._write_out()
+        if events & READABLE:
+            self._readable = True
+            if events & ENDED:
+                self._at_end = True
+            self._read()
+        self.settle()
+
     # --- host -> client -----------------------------------------------------------------------------------------------
 
-    def _watch(self) -> None:
-        if self._host is not None:
-            self._reading = True
-            self._forwarder.loop.add_reader(self._host, self._readable)
-
-    def _unwatch(self) -> None:
-        if self._reading and self._host is not None:
-            self._forwarder.loop.remove_reader(self._host)
-        self._reading = False
-
-    def _stall(self) -> None:
-        self._stalled = True
-        self._unwatch()
-
-    def _unstall(self) -> None:
-        """Readable when it was stopped, and the window has opened enough to be worth it: read at once."""
+    def _read_on(self) -> None:
+        """Read what was left when the window closed, once it has opened enough to be worth it."""
         connection = self.connection
-        if self._forwarder.tunnel.congested:
-            return
-        worth = min(connection.emitter.max_payload, connection.sender.snd_wnd // 2)
         room = connection.room()
+        worth = min(connection.emitter.max_payload, connection.sender.snd_wnd // 2)
         if room > 0 and (room >= worth or not connection.sender.in_flight):
-            self._stalled = False
-            self._watch()
             self._read()
 
     def resume(self) -> None:
-        """The link to tun_io has room again."""
-        if self._stalled:
-            self._unstall()
+        """The link to tun_io has room again, or it is this one's turn again."""
+        if self._readable:
+            self._read()
             self._forwarder.schedule(self)
-
-    def _readable(self) -> None:
-        self._read()
-        self._forwarder.schedule(self)
 
     def _read(self) -> None:
         connection = self.connection
-        forwarder = self._forwarder
-        now = forwarder.now()
+        tunnel = self._forwarder.tunnel
+        now = self._forwarder.now()
         for _ in range(READS):
-            if self._host is None:
-                return
+            host = self._host
             room = connection.room()
-            if room == 0 or forwarder.tunnel.congested:
-                self._stall()
-                if room:
-                    forwarder.hold(self)
+            if host is None or room <= 0:
+                return
+            if tunnel.congested:
+                self._forwarder.hold(self)
                 return
             want = min(room, connection.emitter.max_payload)
+            slot = tunnel.slot()
             try:
-                data = self._host.recv(want)
+                if slot is None:
+                    data = host.recv(want)
+                    octets = len(data)
+                else:
+                    octets = host.recv_into(slot.payload, want)
             except BlockingIOError:
-                return
+                self._readable = False
+                octets = -1
             except OSError:
-                self._unwatch()
+                self._readable = False
                 self.execute(connection.socket_reset(Reason.SOCKET_ERROR))
+                octets = -1
+            if octets <= 0:
+                if slot is not None:
+                    slot.release()
+                if octets == 0:
+                    self._readable = False
+                    self.execute(connection.socket_ended(now))
                 return
-            if not data:
-                self._unwatch()
-                self.execute(connection.socket_ended(now))
+            if slot is None:
+                self.execute(connection.socket_data(data, now))
+            elif octets < LARGE:
+                start = slot.position + HEADROOM
+                data = slot.memory[start : start + octets]
+                slot.release()
+                self.execute(connection.socket_data(data, now))
+            else:
+                self._send_slot(slot, octets, now)
+            if octets < want and not self._at_end:
+                self._readable = False
                 return
-            self.execute(connection.socket_data(data, now))
-            if len(data) < want:
-                return
+        self._forwarder.continue_later(self)
+
+    def _send_slot(self, slot: Slot, octets: int, now: float) -> None:
+        """Send what the host socket put into a slot from there, and keep it until it is acknowledged."""
+        connection = self.connection
+        data = slot.payload[:octets]
+        for command in connection.socket_data(data, now):
+            if type(command) is Emit and command.payload is data:
+                self._forwarder.tunnel.write_slot(slot, command.head, octets, self.trace_id)
+            else:
+                self.execute((command,))
+        self._lent.append((connection.sender.snd_nxt, slot))
 
     # --- client -> host -----------------------------------------------------------------------------------------------
 
     def _write_out(self) -> None:
-        if self._host is None:
+        if self._host is None or not self._out:
             return
         try:
             if len(self._out) == 1:
@@ -241,11 +280,10 @@ class Session:
             return
         if taken:
             self._taken(taken)
-        if self._out_octets and not self._writing and self._host is not None:
-            # What must wait is copied: it is a view of a batch, which it would keep alive.
+        if self._out_octets and self._host is not None:
+            # What must wait is copied: it lies in memory that tun_io is about to use again.
             self._out = deque(memoryview(bytes(data)) for data in self._out)
-            self._writing = True
-            self._forwarder.loop.add_writer(self._host, self._writable)
+            self._blocked = True
 
     def _taken(self, octets: int) -> None:
         self._out_octets -= octets
@@ -261,13 +299,6 @@ class Session:
                 rest = 0
         self.execute(self.connection.socket_took(octets))
 
-    def _writable(self) -> None:
-        self._write_out()
-        if not self._out_octets and self._writing and self._host is not None:
-            self._writing = False
-            self._forwarder.loop.remove_writer(self._host)
-        self.settle()
-
     def _shutdown_write(self) -> None:
         if self._host is None:
             return
@@ -281,10 +312,8 @@ class Session:
     def _close_host(self, *, reset: bool) -> None:
         if self._host is None:
             return
-        loop = self._forwarder.loop
-        loop.remove_reader(self._host)
-        loop.remove_writer(self._host)
-        self._reading = self._writing = self._connecting = self._stalled = False
+        self._forwarder.poller.remove(self._host.fileno())
+        self._readable = self._blocked = self._connecting = False
         hosts.close(self._host, reset=reset)
         self._host = None
         self._out.clear()

@@ -2,11 +2,11 @@
 
 import os
 import socket
-from contextlib import suppress
 from typing import Final
 
-MAX_FRAME: Final = 10 + 65535  # octets: a virtio_net_hdr and the largest IP packet
 BURST: Final = 64  # packets a turn; as many as a batch may hold
+HEAD: Final = 128  # octets of a packet that tell whose it is, where there are no extension headers
+SHORTEST_TCP: Final = 10 + 40  # octets of a frame with no more than IPv4 and TCP headers
 
 
 class NoDeviceError(OSError):
@@ -25,12 +25,3 @@ def receive_descriptor(handover: int) -> int:
         raise NoDeviceError("the supervisor closed the handover socket without a TUN descriptor")
     os.set_blocking(descriptors[0], False)
     return descriptors[0]
-
-
-def read_burst(descriptor: int) -> list[bytes]:
-    """What the kernel has ready, at most BURST frames; raises OSError when the device is gone."""
-    frames: list[bytes] = []
-    with suppress(BlockingIOError):
-        while len(frames) < BURST:
-            frames.append(os.read(descriptor, MAX_FRAME))
-    return frames

@@ -39,7 +39,9 @@ class Roster:
         self._max_flows = max_flows
         self._adopting_until = now + ADOPTION
         self._workers: dict[bytes, Worker] = {}
-        self._owners: dict[str, dict[bytes, Worker]] = {}
+        self.tcp_owners: dict[bytes, Worker] = {}
+        """Whose which TCP flow is; for looking up only."""
+        self._owners: dict[str, dict[bytes, Worker]] = {"tcp_fwd": self.tcp_owners}
         self._next = 0
 
     def __contains__(self, identity: bytes) -> bool:

@@ -2,11 +2,15 @@
 
 import logging
 import os
+import secrets
+from itertools import count
 from typing import Final
 
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.runtime.service import Runtime
-from netstack.runtime.tunnel import BATCH_OCTETS, HIGH_WATER
+from netstack.runtime.tunnel import HIGH_WATER, RETURN_AT
+from netstack.wire.arena import LARGE, Arena, ArenaError, Partner, Slot, private_slot
+from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
     Bye,
@@ -17,13 +21,13 @@ from netstack.wire.messages import (
     Hello,
     Message,
     ToTun,
-    Traced,
     Welcome,
     WhoAreYou,
 )
 from netstack.wire.topology import WORKER_STAGES
 from services.tun_io import answers, device
 from services.tun_io.classify import Class, Classifier, Kind
+from services.tun_io.link import Link
 from services.tun_io.reassembly import Reassembler
 from services.tun_io.roster import Roster, Worker
 
@@ -52,11 +56,15 @@ class TunIo:
         self._gateways = answers.gateways(config.tun.addresses, config.tun.dns)
         flows = max(config.tcp.max_flows * config.workers.tcp_fwd, config.udp.max_flows * config.workers.udp_fwd)
         self._roster = Roster(2 * flows, self._now())
+        self._links: dict[bytes, Link] = {}
+        self._arena_numbers = count()
+        self._arena = self._make_arena()
+        self._private = private_slot()
+        self._spare: Slot | None = None
         self._lost: list[bytes] = []
         self._refused: set[bytes] = set()
         self._reading = False
         self._hub = runtime.bus.hub(runtime.topology.packets, self._on_message, high_water=HIGH_WATER)
-        self._hub.views = True
         runtime.before_sample = self._before_sample
         runtime.every(_SWEEP, self._sweep)
         runtime.on_stop.append(self._stop)
@@ -65,43 +73,92 @@ class TunIo:
 
     def _readable(self) -> None:
         try:
-            frames = device.read_burst(self._descriptor)
+            self._read_burst()
         except OSError as error:
             _log.critical("the TUN is gone: %s", error)
             self._runtime.stop()
-            return
-        if not frames:
-            return
+
+    def _read_burst(self) -> None:
+        """Read what the kernel has ready, at most BURST frames, and send it on; raises OSError when the device is gone.
+
+        Nearly all of it belongs to TCP connections that have a worker; for these a look at the header is enough.
+        """
         now = self._now()
-        counters = self._counters
-        counters.packets_in += len(frames)
         tracing = self._runtime.trace.active
-        batches: dict[bytes, list[bytes]] = {}
-        traced: dict[bytes, Traced] = {}
-        for read in frames:
-            frame = read
-            counters.octets_in += len(frame)
+        owners = self._roster.tcp_owners
+        links = self._links
+        descriptor = self._descriptor
+        read = octets = 0
+        slot = self._spare or self._take()
+        while read < device.BURST:
             try:
-                found = self._classifier.classify(frame)
-            except MalformedPacketError as error:
-                if error.reason is not Reason.FRAGMENT:
-                    counters.drop(error.reason)
+                length = os.readv(descriptor, slot.buffers)
+            except BlockingIOError:
+                break
+            read += 1
+            octets += length
+            at = slot.position
+            is_large = length >= LARGE
+            head = slot.memory[at : at + (device.HEAD if is_large else length)]
+            worker = None
+            if length > device.SHORTEST_TCP:
+                if head[10] == 0x45:
+                    # TCP, no fragment, and hops left to live.
+                    if head[19] == 6 and head[18] > 1 and not (head[16] & 0x3F or head[17]):
+                        worker = owners.get(head[22:34])
+                elif head[16] == 6 and head[17] > 1 and head[10] >> 4 == 6:
+                    worker = owners.get(head[18:54])
+            if worker is not None:
+                link = links[worker.identity]
+            else:
+                whole = slot.memory[at : at + length] if is_large else head
+                found = self._find_link(whole, now, tracing=tracing)
+                if found is None:
                     continue
-                whole = self._reassemble(frame, now)
-                if whole is None:
+                link, frame = found
+                if frame is not whole:
+                    link.add(frame)  # it was put together from fragments
                     continue
-                found, frame = whole
-            worker, is_new = self._worker_for(found, frame, now)
-            if worker is None:
-                continue
-            batch = batches.setdefault(worker.identity, [])
-            if tracing and is_new:
-                trace_id = self._runtime.trace.new_id()
-                traced.setdefault(worker.identity, []).append([len(batch), trace_id])
-                self._runtime.trace.hop(trace_id, "read", at=now, detail=f"{found.kind.name} {len(frame)} octets")
-            batch.append(frame)
-        for identity, batch in batches.items():
-            self._send(identity, batch, traced.get(identity, []))
+            if is_large and link.shares and slot is not self._private:
+                link.add_slot(slot, length)
+                slot = self._take()
+            else:
+                link.add(slot.memory[at : at + length] if is_large else head)
+            if link.is_full:
+                self._send(link)
+        self._spare = slot
+        self._counters.packets_in += read
+        self._counters.octets_in += octets
+        for link in links.values():
+            if link.packets:
+                self._send(link)
+
+    def _take(self) -> Slot:
+        """Room for the next packet: shared while there is any, else our own alone."""
+        slot = self._arena.take() if self._arena is not None else None
+        return slot or self._private
+
+    def _find_link(self, frame: bytes, now: float, *, tracing: bool) -> tuple[Link, bytes] | None:
+        """Where a packet goes, and what goes there: itself, or what it completes. None where it ends here."""
+        try:
+            found = self._classifier.classify(frame)
+        except MalformedPacketError as error:
+            if error.reason is not Reason.FRAGMENT:
+                self._counters.drop(error.reason)
+                return None
+            whole = self._reassemble(frame, now)
+            if whole is None:
+                return None
+            found, frame = whole
+        worker, is_new = self._worker_for(found, frame, now)
+        if worker is None:
+            return None
+        link = self._links[worker.identity]
+        if tracing and is_new:
+            trace_id = self._runtime.trace.new_id()
+            link.traced.append([len(link.packets), trace_id])
+            self._runtime.trace.hop(trace_id, "read", at=now, detail=f"{found.kind.name} {len(frame)} octets")
+        return link, frame
 
     def _reassemble(self, fragment: bytes, now: float) -> tuple[Class, bytes] | None:
         """What a fragment completes, and its frame; None where others are to come, or it was dropped and counted."""
@@ -154,28 +211,30 @@ class TunIo:
         if reply is not None:
             self._write(reply)
 
-    def _send(self, identity: bytes, batch: list[bytes], traced: Traced) -> None:
-        octets = sum(map(len, batch))
-        if octets <= BATCH_OCTETS:
-            if not self._hub.send(identity, FromTun(self._now(), batch, traced)):
-                self._counters.drop(Reason.QUEUE_FULL, len(batch))
-            return
-        half = len(batch) // 2 or 1
-        if len(batch) == 1:
-            if not self._hub.send(identity, FromTun(self._now(), batch, traced)):
-                self._counters.drop(Reason.QUEUE_FULL)
-            return
-        self._send(identity, batch[:half], [pair for pair in traced if pair[0] < half])
-        self._send(identity, batch[half:], [[index - half, one] for index, one in traced if index >= half])
+    def _send(self, link: Link) -> None:
+        lending = link.lending
+        packets, traced, slots = link.take()
+        message = FromTun(self._now(), packets, traced, lending.lent + len(slots), lending.borrowed)
+        if self._hub.send(link.identity, message):
+            lending.reported = lending.borrowed
+            for slot in slots:
+                lending.lend(slot)
+        else:
+            self._counters.drop(Reason.QUEUE_FULL, len(packets))
+            for slot in slots:
+                slot.release()
+
+    def _give_back(self) -> None:
+        """Tell those to whom nothing else is to be said that we are done with what they lent us."""
+        for link in self._links.values():
+            if link.lending.borrowed != link.lending.reported:
+                self._send(link)
 
     # --- workers -> TUN -----------------------------------------------------------------------------------------------
 
     def _on_message(self, identity: bytes, message: Message) -> None:
         if isinstance(message, ToTun):
-            for packet in message.packets:
-                self._write(packet)
-            if message.traced:
-                self._trace_written(message)
+            self._to_tun(identity, message)
         elif isinstance(message, Hello):
             self._hello(identity, message)
         elif identity not in self._roster:
@@ -190,7 +249,26 @@ class TunIo:
         elif isinstance(message, Bye):
             self._gone(identity, "left")
 
-    def _write(self, packet: bytes) -> None:
+    def _to_tun(self, identity: bytes, message: ToTun) -> None:
+        link = self._links.get(identity)
+        for packet in message.packets:
+            if type(packet) is list:
+                try:
+                    self._write(link.packet(packet) if link is not None else b"")
+                except ArenaError:
+                    self._counters.drop(Reason.MALFORMED_FRAME)
+            else:
+                self._write(packet)  # type: ignore[arg-type]
+        if link is not None:
+            lending = link.lending
+            lending.borrowed = message.lent
+            lending.returned(message.returned)
+            if message.lent - lending.reported >= RETURN_AT:
+                self._send(link)
+        if message.traced:
+            self._trace_written(message)
+
+    def _write(self, packet: bytes | memoryview) -> None:
         try:
             os.write(self._descriptor, packet)
         except BlockingIOError:
@@ -205,7 +283,8 @@ class TunIo:
     def _trace_written(self, message: ToTun) -> None:
         now = self._now()
         for index, trace_id in message.traced:
-            octets = len(message.packets[index]) if 0 <= index < len(message.packets) else 0
+            packet = message.packets[index] if 0 <= index < len(message.packets) else b""
+            octets = len(packet) if type(packet) is bytes else packet[-1]
             self._runtime.trace.hop(
                 trace_id, "wrote", at=now, queue_wait=now - message.sent_at, service=self._now() - now,
                 detail=f"{octets} octets",
@@ -232,13 +311,54 @@ class TunIo:
         lost = self._roster.hello(identity, hello.stage, hello.pid, hello.flows, self._now())
         if hello.stage == "tcp_fwd":
             self._reset_soon(lost)
-        self._hub.send(identity, Welcome(VERSION, hello.worker, self._runtime.config.tun.mtu))
+        shares = self._link(identity, hello.arena)
+        arena = self._arena.path.name if shares and self._arena is not None else ""
+        self._hub.send(identity, Welcome(VERSION, hello.worker, self._runtime.config.tun.mtu, arena))
         if not self._reading and self._roster.stages() >= set(WORKER_STAGES):
             self._reading = True
             self._loop.add_reader(self._descriptor, self._readable)
             self._runtime.ready()
 
+    def _link(self, identity: bytes, arena: str) -> bool:
+        """Make the link to a worker that said hello; whether the two see each other's arenas."""
+        self._unlink(identity)
+        partner = None
+        if self._arena is not None and arena:
+            try:
+                partner = Partner(self._runtime.topology.directory, arena)
+            except ArenaError as error:
+                _log.warning("%s: %s; large packets travel in messages, which makes them slow",
+                             identity.decode(errors="replace"), error)  # fmt: skip
+        self._links[identity] = Link(identity, partner, Lending(secrets.randbits(62)))
+        return partner is not None
+
+    def _unlink(self, identity: bytes) -> None:
+        """A worker is gone. What was lent to it must not change: it may yet wake up and read it."""
+        link = self._links.pop(identity, None)
+        if link is None or not link.lending.outstanding or self._arena is None:
+            return
+        self._arena.retire()
+        self._arena = self._make_arena()
+        self._spare = None
+        name = self._arena.path.name if self._arena is not None else ""
+        for other in self._links.values():
+            other.lending.forget()
+            if other.shares:
+                other.shares = bool(name)
+                worker = other.identity.decode(errors="replace")
+                self._hub.send(other.identity, Welcome(VERSION, worker, self._runtime.config.tun.mtu, name))
+
+    def _make_arena(self) -> Arena | None:
+        runtime = self._runtime
+        name = f"arena-{runtime.worker}-{os.getpid()}-{next(self._arena_numbers)}"
+        try:
+            return Arena(runtime.topology.directory / name)
+        except OSError as error:
+            _log.warning("no shared memory for large packets, which makes them slow: %s", error)
+            return None
+
     def _gone(self, identity: bytes, how: str) -> None:
+        self._unlink(identity)
         worker = next(one for one in self._roster.workers if one.identity == identity)
         lost = self._roster.remove(identity)
         # One that leaves in order resets its flows itself.
@@ -261,6 +381,7 @@ class TunIo:
             self._counters.drop(Reason.FRAGMENT_TIMEOUT)
             if packet:
                 self._write(answers.reassembly_time_exceeded(packet, self._gateways.get(packet[0] >> 4)))
+        self._give_back()
         self._nudge()
 
     def _reset_soon(self, lost: list[bytes]) -> None:
@@ -291,3 +412,5 @@ class TunIo:
         if self._reading:
             self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
+        if self._arena is not None:
+            self._arena.retire()

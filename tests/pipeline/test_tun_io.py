@@ -61,7 +61,10 @@ def test_each_kind_of_packet_goes_to_its_stage():
 
 def test_a_batch_holds_at_most_a_quarter_of_a_mebibyte():
     async def scenario(one: World) -> None:
-        _, tcp_worker, udp_worker = await one.up()
+        await one.join("dns_filter-1")
+        tcp_worker = await one.join("tcp_fwd-1")
+        udp_worker = await one.join("udp_fwd-1", shares=False)
+        await one.ready()
         await one.send(segment(tcp.SYN))
         large = [packet(SERVER, 9, bytes([number]) * 60000) for number in range(12)]
         await one.send(*large)

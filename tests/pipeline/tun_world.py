@@ -1,6 +1,7 @@
 """A tun_io process whose TUN is a socket of packets, with workers that say only what the test makes them say."""
 
 import asyncio
+import itertools
 import socket
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -10,6 +11,8 @@ import zmq
 
 from netstack.packet import tcp
 from netstack.packet.flow import Flow, tcp_key
+from netstack.wire.arena import LARGE, SLOT, Arena, Partner
+from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
     Bye,
@@ -19,6 +22,7 @@ from netstack.wire.messages import (
     Heartbeat,
     Hello,
     Message,
+    Packets,
     ToTun,
     Traced,
     Welcome,
@@ -30,6 +34,7 @@ from tests.pipeline.world import CLIENT, WITHIN, ServiceWorld
 
 SERVER = bytes([198, 18, 0, 1])
 BEAT = 0.5  # seconds
+_NUMBERS = itertools.count()
 
 
 class World(ServiceWorld):
@@ -65,9 +70,12 @@ class World(ServiceWorld):
             self.client.close()
             self._tun.close()
 
-    async def join(self, name: str, *, version: int = VERSION, flows: tuple[bytes, ...] = ()) -> "Worker":
+    async def join(
+        self, name: str, *, version: int = VERSION, flows: tuple[bytes, ...] = (), shares: bool = True
+    ) -> "Worker":
         """A worker joins; its stage is the first part of its name."""
         worker = Worker(self, name, version, flows)
+        worker.shares = shares
         self._workers.append(worker)
         worker.hello()
         await self.until(lambda: worker.welcomed)
@@ -118,6 +126,17 @@ class Worker:
         self.beats = True
         self.welcomed = 0
         self.batches: list[FromTun] = []
+        """What has come from the TUN; what lay in shared memory was copied out of it."""
+        self.references: list[list[int]] = []
+        self.shares = True
+        self.keeps = False
+        """What is lent to it is not given back."""
+        self._directory = one.topology.directory
+        self._arena = Arena(self._directory / f"arena-{name}-{next(_NUMBERS)}", 16)
+        self._lending = Lending(1000)
+        self._partner: Partner | None = None
+        self.arena = ""
+        """The name of tun_io's."""
         self.peer = one._bus.peer(one.topology.packets, name, self._heard)
         self._loop = asyncio.get_running_loop()
         self._loop.call_later(BEAT, self._beat)
@@ -128,10 +147,36 @@ class Worker:
         return [packet for batch in self.batches for packet in batch.packets]
 
     def hello(self) -> None:
-        self.peer.send(Hello(self._version, self.stage, self.name, self.pid, self.flows))
+        arena = self._arena.path.name if self.shares else ""
+        self.peer.send(Hello(self._version, self.stage, self.name, self.pid, self.flows, arena))
 
     def write(self, *packets: bytes, traced: Traced | None = None) -> None:
-        self.peer.send(ToTun(self._loop.time(), list(packets), traced or []))
+        self._say([self._lend(packet) or packet for packet in packets], traced or [])
+
+    def _lend(self, packet: bytes) -> list[int] | None:
+        slot = self._arena.take() if self.shares and LARGE <= len(packet) <= SLOT else None
+        if slot is None:
+            return None
+        slot.view[: len(packet)] = packet
+        self._lending.lend(slot)
+        return [slot.position, len(packet)]
+
+    def _say(self, packets: Packets, traced: Traced) -> None:
+        lending = self._lending
+        self.peer.send(ToTun(self._loop.time(), packets, traced, lending.lent, 0 if self.keeps else lending.borrowed))
+
+    @property
+    def lent(self) -> int:
+        """Slots of its own that tun_io has not given back."""
+        return self._lending.outstanding
+
+    def refer(self, *references: list[int]) -> None:
+        """Have packets written that lie, or do not lie, in its arena."""
+        self._say(list(references), [])
+
+    def look(self, reference: list[int]) -> bytes:
+        """What lies there now."""
+        return bytes(self._partner.packet(reference))
 
     def close_flows(self, *keys: bytes) -> None:
         self.peer.send(Closed(list(keys)))
@@ -160,8 +205,18 @@ class Worker:
 
     def _heard(self, message: Message) -> None:
         if isinstance(message, FromTun):
-            self.batches.append(message)
+            lent = [packet for packet in message.packets if type(packet) is list]
+            self.references += lent
+            whole = [bytes(self._partner.packet(one)) if type(one) is list else one for one in message.packets]
+            self._lending.borrowed = message.lent
+            self._lending.returned(message.returned)
+            if whole:
+                self.batches.append(message._replace(packets=whole))
+            if lent and not self.keeps:
+                self._say([], [])
         elif isinstance(message, Welcome):
+            self.arena = message.arena
+            self._partner = Partner(self._directory, message.arena) if message.arena else None
             self.welcomed += 1
         elif isinstance(message, WhoAreYou) and self.beats:
             self.hello()

@@ -14,7 +14,9 @@ from typing import ClassVar, TypeVar
 
 import zmq
 
+from netstack.wire.arena import LARGE, Arena, Partner
 from netstack.wire.bus import Bus
+from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
     Check,
@@ -25,8 +27,10 @@ from netstack.wire.messages import (
     Joined,
     LeaseChange,
     Message,
+    Packets,
     Sample,
     ToTun,
+    Traced,
     TraceHop,
     Verdict,
     Welcome,
@@ -158,6 +162,11 @@ class ForwarderWorld(ServiceWorld):
         self.said: list[Message] = []
         self.flows: list[bytes] | None = None
         self._identity = b""
+        self._arena = Arena(self.topology.directory / "arena-tun_io", 16)
+        self._lending = Lending(1)
+        self._partner: Partner | None = None
+        self.shares = True
+        """Large packets lie in shared memory, both ways; or travel in messages."""
 
     async def start(self, *settings: str, prefix: tuple[str, ...] = ()) -> None:
         await super().start(*settings, prefix=prefix)
@@ -165,8 +174,22 @@ class ForwarderWorld(ServiceWorld):
 
     def send(self, *frames: bytes, trace_id: int = 0) -> None:
         """The client sends packets; they arrive as one batch, the first of them traced where trace_id says so."""
+        packets = [self._lend(frame) or frame for frame in frames]
+        self._say(packets, [[0, trace_id]] if trace_id else [])
+
+    def _lend(self, frame: bytes) -> list[int] | None:
+        slot = self._arena.take() if self.shares and len(frame) >= LARGE else None
+        if slot is None:
+            return None
+        slot.view[: len(frame)] = frame
+        self._lending.lend(slot)
+        return [slot.position, len(frame)]
+
+    def _say(self, packets: Packets, traced: Traced) -> None:
+        lending = self._lending
         now = asyncio.get_running_loop().time()
-        assert self._tun.send(self._identity, FromTun(now, list(frames), [[0, trace_id]] if trace_id else []))
+        assert self._tun.send(self._identity, FromTun(now, packets, traced, lending.lent, lending.borrowed))
+        lending.reported = lending.borrowed
 
     def deliver(self, packet: bytes, trace_id: int) -> None:
         """The client receives a packet."""
@@ -200,11 +223,18 @@ class ForwarderWorld(ServiceWorld):
         if isinstance(message, Hello):
             self._identity = identity
             self.flows = message.flows
-            self._tun.send(identity, Welcome(VERSION, message.worker, 1500))
+            self._partner = Partner(self.topology.directory, message.arena) if self.shares else None
+            name = self._arena.path.name if self.shares else ""
+            self._tun.send(identity, Welcome(VERSION, message.worker, 1500, name))
         elif isinstance(message, ToTun):
             traced = dict(message.traced)
             for index, packet in enumerate(message.packets):
-                self.deliver(packet, traced.get(index, 0))
+                whole = bytes(self._partner.packet(packet)) if type(packet) is list else packet
+                self.deliver(whole, traced.get(index, 0))
+            self._lending.borrowed = message.lent
+            self._lending.returned(message.returned)
+            if self._lending.borrowed - self._lending.reported >= 8:
+                self._say([], [])
         elif not isinstance(message, Heartbeat):
             self.said.append(message)
 

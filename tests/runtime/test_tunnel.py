@@ -14,8 +14,10 @@ from netstack.packet.reason import Reason
 from netstack.runtime import tunnel
 from netstack.runtime.config import Config
 from netstack.runtime.service import Runtime
-from netstack.runtime.tunnel import BATCH_OCTETS, BATCH_PACKETS, Tunnel
+from netstack.runtime.tunnel import BATCH_OCTETS, BATCH_PACKETS, RETURN_AT, Tunnel
+from netstack.wire.arena import Arena, Partner
 from netstack.wire.bus import Bus
+from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
     Bye,
@@ -63,7 +65,7 @@ async def tun_io(run_dir: Path) -> AsyncIterator[TunIo]:
 
 @asynccontextmanager
 async def worker(
-    run_dir: Path, on_batch: Inbox | None = None, **callbacks: Any
+    run_dir: Path, on_batch: Callable[[list[bytes], dict[int, int]], None] | None = None, **callbacks: Any
 ) -> AsyncIterator[tuple[Tunnel, Runtime]]:
     runtime = Runtime("udp_fwd", WORKER, Config(), Topology(run_dir))
     yield Tunnel(runtime, on_batch or Inbox(), **callbacks), runtime
@@ -85,7 +87,9 @@ def run(test: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
 async def test_a_worker_says_hello_and_is_told_the_mtu(run_dir: Path) -> None:
     welcomed = Inbox()
     async with tun_io(run_dir) as far, worker(run_dir, on_welcome=lambda: welcomed("welcome")) as (link, _):
-        assert await far.heard.first(Hello) == Hello(VERSION, "udp_fwd", WORKER, os.getpid(), [])
+        hello = await far.heard.first(Hello)
+        assert hello[:-1] == (VERSION, "udp_fwd", WORKER, os.getpid(), [])
+        assert (run_dir / hello.arena).is_file()
         far.say(Welcome(VERSION, WORKER, 9000))
         await welcomed.until(1)
         assert link.mtu == 9000
@@ -114,7 +118,7 @@ async def test_what_is_written_in_one_turn_of_the_loop_leaves_as_one_batch(run_d
         assert (runtime.counters.packets_out, runtime.counters.octets_out) == (3, 11)
         far.heard.items.clear()
         link.write(b"four")
-        assert (await far.heard.first(ToTun))[1:] == ([b"four"], [])
+        assert (await far.heard.first(ToTun))[1:3] == ([b"four"], [])
 
 
 @run
@@ -140,7 +144,7 @@ async def test_what_is_written_while_a_batch_is_handled_leaves_with_its_answer(r
             for packet in packets:
                 link.write(packet.upper())
 
-        async with worker(run_dir, answer) as (link, _):  # type: ignore[arg-type]
+        async with worker(run_dir, answer) as (link, _):
             await far.heard.first(Hello)
             far.say(FromTun(1.0, [b"a", b"b"], []))
             far.say(FromTun(1.0, [b"c"], []))
@@ -194,6 +198,149 @@ async def test_the_last_packets_leave_before_the_farewell(run_dir: Path) -> None
         await far.heard.first(Bye)
         said = [message for _, message in far.heard.items if not isinstance(message, Heartbeat)]
         assert [type(message) for message in said] == [Hello, ToTun, Bye]
+        assert not [name for name in os.listdir(run_dir) if name.startswith("arena-")]  # noqa: PTH208
+
+
+class Sharing(TunIo):
+    """A far side that has an arena of its own, and looks into the worker's."""
+
+    def __init__(self, bus: Bus, topology: Topology) -> None:
+        super().__init__(bus, topology)
+        self.directory = topology.directory
+        self.arena = Arena(topology.directory / "arena-tun_io", 4)
+        self.lending = Lending(50)
+
+    def refer(self, octets: bytes) -> list[int]:
+        slot = self.arena.take()
+        assert slot is not None
+        slot.view[: len(octets)] = octets
+        self.lending.lend(slot)
+        return [slot.position, len(octets)]
+
+    def packets(self, arena: str) -> list[bytes]:
+        """All that was written, wherever it lies."""
+        partner = Partner(self.directory, arena)
+        all_of_them = [packet for batch in self.heard.of(ToTun) for packet in batch.packets]
+        return [bytes(partner.packet(one)) if isinstance(one, list) else one for one in all_of_them]
+
+
+@asynccontextmanager
+async def sharing(
+    run_dir: Path, *, views: bool = False, **arguments: Any
+) -> AsyncIterator[tuple[Sharing, Tunnel, str]]:
+    """A tunnel and a tun_io that see each other's arenas; and the name of the worker's."""
+    bus = Bus(asyncio.get_running_loop())
+    welcomed = Inbox()
+    try:
+        far = Sharing(bus, Topology(run_dir))
+        async with worker(run_dir, on_welcome=lambda: welcomed("welcome"), views=views, **arguments) as (link, _):
+            hello = await far.heard.first(Hello)
+            far.say(Welcome(VERSION, WORKER, 1500, far.arena.path.name))
+            await welcomed.until(1)
+            yield far, link, hello.arena
+    finally:
+        bus.close(linger=0)
+
+
+@run
+async def test_large_packets_lie_in_the_arena_and_small_ones_in_the_message(run_dir: Path) -> None:
+    large, small = bytes(range(256)) * 100, b"small"
+    async with sharing(run_dir) as (far, link, arena):
+        link.write(large)
+        link.write(small, trace_id=5)
+        slot = link.slot()
+        assert slot is not None
+        slot.payload[: len(large)] = large
+        link.write_slot(slot, b"head", len(large), 6)
+        batch = await far.heard.first(ToTun)
+        assert [type(packet) for packet in batch.packets] == [list, bytes, list]
+        assert batch.traced == [[1, 5], [2, 6]]
+        assert far.packets(arena) == [large, small, b"head" + large]
+
+
+@run
+async def test_a_slot_is_free_when_tun_io_and_its_holder_have_let_go(run_dir: Path) -> None:
+    async with sharing(run_dir) as (far, link, _):
+        slot = link.slot()
+        assert slot is not None
+        link.write_slot(slot, b"head", 3000)
+        batch = await far.heard.first(ToTun)
+        far.say(FromTun(0.0, [b"x"], [], 50, batch.lent))
+        await far.heard.first(Heartbeat)
+        assert link.slot() is not slot
+        slot.release()
+        assert link.slot() is slot
+
+
+@run
+async def test_a_packet_passes_also_when_no_slot_is_free(run_dir: Path) -> None:
+    async with sharing(run_dir) as (far, link, arena):
+        while link.slot():
+            pass
+        link.write(bytes(5000))
+        batch = await far.heard.first(ToTun)
+        assert batch.packets == [bytes(5000)]
+        assert far.packets(arena) == [bytes(5000)]
+
+
+@pytest.mark.parametrize("views", [True, False])
+def test_what_tun_io_lent_is_read_and_given_back(run_dir: Path, views: bool) -> None:
+    async def scenario() -> None:
+        got: list[tuple[type, bytes]] = []
+
+        def on_batch(packets: list[bytes], _: dict[int, int]) -> None:
+            got.extend((type(packet), bytes(packet)) for packet in packets)
+
+        async with sharing(run_dir, on_batch=on_batch, views=views) as (far, _, _arena):
+            far.heard.items.clear()
+            far.say(FromTun(0.0, [far.refer(b"large"), b"small", [1 << 40, 5], [0]], [], far.lending.lent, 0))
+            returned = await far.heard.first(ToTun)
+            assert returned.returned == far.lending.lent
+            kind = memoryview if views else bytes
+            assert got == [(kind, b"large"), (bytes, b"small"), (bytes, b""), (bytes, b"")]
+
+    asyncio.run(scenario())
+
+
+@run
+async def test_many_slots_are_given_back_at_once(run_dir: Path) -> None:
+    async with sharing(run_dir) as (far, _, _arena):
+        far.heard.items.clear()
+        far.say(FromTun(0.0, [b"x"], [], 50 + RETURN_AT, 0))
+        assert (await far.heard.first(ToTun)).returned == 50 + RETURN_AT
+        assert far.heard.of(Heartbeat) == []
+
+
+@run
+async def test_an_arena_that_a_lost_tun_io_may_still_read_is_left_to_it(run_dir: Path) -> None:
+    async with sharing(run_dir) as (far, link, arena):
+        slot = link.slot()
+        assert slot is not None
+        link.write_slot(slot, b"head", 3000)
+        await far.heard.first(ToTun)
+        await far.heard.first(Heartbeat)
+        far.heard.items.clear()
+        far.say(WhoAreYou(VERSION))
+        hello = await far.heard.first(Hello)
+        assert hello.arena != arena
+        # What is still held goes on as a message of its own; until tun_io has answered, all does.
+        far.heard.items.clear()
+        link.write_slot(slot, b"again", 3000)
+        link.write(bytes(4000))
+        assert link.slot() is None
+        assert [len(packet) for packet in (await far.heard.first(ToTun)).packets] == [3005, 4000]
+
+
+@run
+async def test_without_an_arena_at_the_other_end_all_packets_travel_in_messages(run_dir: Path) -> None:
+    welcomed = Inbox()
+    async with tun_io(run_dir) as far, worker(run_dir, on_welcome=lambda: welcomed("welcome")) as (link, _):
+        await far.heard.first(Hello)
+        far.say(Welcome(VERSION, WORKER, 1500, ""))
+        await welcomed.until(1)
+        assert link.slot() is None
+        link.write(bytes(5000))
+        assert (await far.heard.first(ToTun)).packets == [bytes(5000)]
 
 
 @run

@@ -85,7 +85,7 @@ def test_a_frame_is_an_array_of_kind_and_fields() -> None:
 
 
 def test_a_float_may_have_been_packed_as_an_int() -> None:
-    assert unpack(msgpack.packb([6, 12, [], []])) == FromTun(12.0, [], [])
+    assert unpack(msgpack.packb([6, 12, [], [], 0, 0])) == FromTun(12.0, [], [])
 
 
 def test_after_a_message_that_cannot_be_packed_the_next_one_is_whole() -> None:

@@ -1,11 +1,11 @@
-"""The descriptor handed over, and bursts read from it (a socket of packets stands for the TUN)."""
+"""The descriptor handed over, and what happens without one."""
 
 import os
 import socket
 
 import pytest
 
-from services.tun_io.device import BURST, NoDeviceError, read_burst, receive_descriptor
+from services.tun_io.device import NoDeviceError, receive_descriptor
 
 
 def test_the_descriptor_comes_over_the_inherited_socket():
@@ -27,14 +27,3 @@ def test_a_supervisor_that_goes_away_without_one_is_an_error():
     ours.close()
     with pytest.raises(NoDeviceError):
         receive_descriptor(theirs.detach())
-
-
-def test_a_burst_is_what_is_ready_and_bounded():
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        theirs.setblocking(False)
-        assert read_burst(theirs.fileno()) == []
-        for number in range(BURST + 3):
-            ours.send(bytes([number]))
-        assert read_burst(theirs.fileno()) == [bytes([number]) for number in range(BURST)]
-        assert len(read_burst(theirs.fileno())) == 3

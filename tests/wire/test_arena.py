@@ -1,0 +1,112 @@
+"""Slots of shared memory, and how another process sees them."""
+
+import os
+
+import pytest
+
+from netstack.wire.arena import HEADROOM, LARGE, SLOT, Arena, ArenaError, Partner, private_slot
+
+
+@pytest.fixture
+def arena(tmp_path):
+    return Arena(tmp_path / "arena", 4)
+
+
+def test_a_partner_reads_what_was_put_into_a_slot(arena, tmp_path):
+    slot = arena.take()
+    slot.payload[:5] = b"hello"
+    slot.view[HEADROOM - 2 : HEADROOM] = b"> "
+    partner = Partner(tmp_path, "arena")
+    assert partner.packet([slot.position + HEADROOM - 2, 7]) == b"> hello"
+    slot.payload[:5] = b"again"
+    assert partner.packet([slot.position + HEADROOM, 5]) == b"again"
+
+
+def test_a_partner_cannot_write(arena, tmp_path):
+    with pytest.raises(TypeError):
+        Partner(tmp_path, "arena").packet([0, 5])[:] = b"wrote"
+
+
+def test_slots_do_not_overlap_and_hold_the_largest_packet(arena):
+    slots = [arena.take() for _ in range(4)]
+    assert sorted(slot.position for slot in slots) == [0, SLOT, 2 * SLOT, 3 * SLOT]
+    for number, slot in enumerate(slots):
+        slot.view[:] = bytes([number]) * SLOT
+    assert [slot.memory[slot.position] for slot in slots] == [0, 1, 2, 3]
+    assert len(slots[0].payload) >= 65535
+    assert arena.take() is None
+
+
+def test_a_slot_is_free_when_the_last_one_lets_go(arena):
+    slots = [arena.take() for _ in range(4)]
+    slots[2].hold()
+    slots[2].release()
+    assert arena.take() is None
+    slots[2].release()
+    assert arena.take() is slots[2]
+
+
+def test_what_was_freed_last_is_taken_first(arena):
+    first, second = arena.take(), arena.take()
+    first.release()
+    second.release()
+    assert arena.take() is second
+
+
+def test_only_its_owner_may_open_it(arena):
+    assert arena.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_that_is_taken_is_refused(arena):
+    with pytest.raises(FileExistsError):
+        Arena(arena.path)
+
+
+def test_an_arena_without_room_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space"):
+        Arena(tmp_path / "arena")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_retired_arena_stays_as_it_is_for_who_has_it(arena, tmp_path):
+    slot = arena.take()
+    slot.payload[:3] = b"old"
+    partner = Partner(tmp_path, "arena")
+    arena.retire()
+    fresh = Arena(tmp_path / "arena", 4)
+    fresh.take().payload[:3] = b"new"
+    assert partner.packet([slot.position + HEADROOM, 3]) == b"old"
+    assert arena.owns(slot)
+    assert not fresh.owns(slot)
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "../arena", "/etc/passwd", "missing", "folder", "fifo", "link", "empty", "a\0b"]
+)
+def test_what_is_no_arena_is_not_mapped(arena, tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to(arena.path)
+    (tmp_path / "empty").touch()
+    with pytest.raises(ArenaError):
+        Partner(tmp_path, name)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [[], [0], [0, 1, 2], [0, 0], [-1, 5], [0, -5], [0, 4 * SLOT + 1], [4 * SLOT, 1], [1 << 70, 1], ["0", 1],
+     [0.0, 1], [True, 5]],
+)  # fmt: skip
+def test_a_reference_that_lies_nowhere_is_refused(arena, tmp_path, reference):
+    with pytest.raises(ArenaError):
+        Partner(tmp_path, "arena").packet(reference)
+
+
+def test_a_private_slot_is_never_lent_and_never_free():
+    slot = private_slot()
+    slot.view[:LARGE] = b"x" * LARGE
+    assert slot.memory[:LARGE] == b"x" * LARGE
