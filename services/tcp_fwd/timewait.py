@@ -3,6 +3,7 @@
 A record of a few numbers, not the connection: it answers the client's FIN sent again, and gives way to a new SYN.
 """
 
+from collections import OrderedDict
 from typing import Final, NamedTuple
 
 LASTS: Final = 60.0  # seconds; Linux's TCP_TIMEWAIT_LEN
@@ -22,7 +23,7 @@ class TimeWait:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._records: dict[bytes, Record] = {}
+        self._records: OrderedDict[bytes, Record] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._records)
@@ -33,7 +34,7 @@ class TimeWait:
         self._records[key] = Record(snd_nxt, rcv_nxt, window, now + LASTS)
         self.expire(now)
         while len(self._records) > self._limit:
-            del self._records[next(iter(self._records))]
+            self._records.popitem(last=False)
 
     def get(self, key: bytes, now: float) -> Record | None:
         """The record of a flow, if it has one that still lasts."""
@@ -48,7 +49,6 @@ class TimeWait:
 
     def expire(self, now: float) -> None:
         """Forget what has lasted long enough."""
-        for key, record in list(self._records.items()):
-            if record.until > now:
-                break
-            del self._records[key]
+        records = self._records
+        while records and records[next(iter(records))].until <= now:
+            records.popitem(last=False)
