@@ -91,7 +91,7 @@ class Tunnel:
             runtime.worker,
             self._received,
             high_water=HIGH_WATER,
-            on_drained=self._burst_over,
+            on_drained=self.burst_ends,
             on_room=self._room,
         )
         runtime.every(HEARTBEAT, self._beat)
@@ -196,7 +196,12 @@ class Tunnel:
             _log.warning("no shared memory for large packets, which makes them slow: %s", error)
             return None
 
-    def _burst_over(self) -> None:
+    def burst_begins(self) -> None:
+        """Events are about to be dealt with, many at once: what is written leaves when burst_ends is called."""
+        self._in_burst = True
+
+    def burst_ends(self) -> None:
+        """Send what was written since burst_begins."""
         self._in_burst = False
         self.flush()
         if self._lending.borrowed - self._lending.reported >= RETURN_AT:

@@ -256,6 +256,9 @@ Message = (
 _KINDS: Final[tuple[type[Any], ...]] = get_args(Message)
 _NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS)}
 
+_BATCHES: Final[dict[int, type[FromTun] | type[ToTun]]] = {_NUMBER[FromTun]: FromTun, _NUMBER[ToTun]: ToTun}
+_BATCH_FIELDS: Final = 1 + len(FromTun._fields)
+_PACKET_TYPES: Final = frozenset({bytes, list})
 _packer = msgpack.Packer(autoreset=True, use_bin_type=True)
 
 
@@ -267,6 +270,8 @@ def pack(message: Message) -> bytes:
 def unpack(frame: bytes) -> Message:
     """The message of a frame; raises MalformedFrameError for anything else whatever."""
     fields = _decode(frame)
+    if type(fields) is list and len(fields) == _BATCH_FIELDS and (batch := _unpack_batch(fields)) is not None:
+        return batch
     if not isinstance(fields, list) or not fields or type(fields[0]) is not int or not 0 <= fields[0] < len(_KINDS):
         raise MalformedFrameError("not an array that begins with a known kind")
     kind = _KINDS[fields[0]]
@@ -278,6 +283,22 @@ def unpack(frame: bytes) -> Message:
         if not check(value):
             raise MalformedFrameError(f"{kind.__name__}: a field that cannot be")
     return kind._make(fields)  # type: ignore[no-any-return]
+
+
+def _unpack_batch(fields: list[Any]) -> FromTun | ToTun | None:
+    """Nearly all messages are batches, in which nearly nothing is traced; None where this is not such a one.
+
+    The general way costs 4 us, this one a quarter of it.
+    """
+    number, sent_at, packets, traced, lent, returned = fields
+    kind = _BATCHES.get(number) if type(number) is int else None
+    if (
+        kind is None or traced or type(traced) is not list or type(sent_at) is not float
+        or type(lent) is not int or type(returned) is not int or type(packets) is not list
+        or not _PACKET_TYPES.issuperset(map(type, packets))
+    ):  # fmt: skip
+        return None
+    return kind(sent_at, packets, traced, lent, returned)
 
 
 def _decode(frame: bytes) -> object:
@@ -324,7 +345,7 @@ _CHECK_OF_TYPE: Final[dict[str, Callable[[Any], bool]]] = {
 _CHECK_OF_FIELD: Final[dict[str, Callable[[Any], bool]]] = {
     "client": _is_address,
     "address": _is_address,
-    "packets": lambda value: type(value) is list and set(map(type, value)) <= {bytes, list},
+    "packets": lambda value: type(value) is list and _PACKET_TYPES.issuperset(map(type, value)),
     "addresses": lambda value: type(value) is list and all(map(_is_address, value)),
     "port": lambda value: type(value) is int and 0 <= value <= 0xFFFF,
     "protocol": lambda value: type(value) is int and 0 <= value <= 0xFF,

@@ -21,7 +21,15 @@ _BURST: Final = 64  # events a turn of the loop
 class Poller:
     """The sockets, by descriptor, and who is told of their events."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        before: Callable[[], None] = lambda: None,
+        after: Callable[[], None] = lambda: None,
+    ) -> None:
+        """before and after are called around each turn in which there are events."""
+        self._before = before
+        self._after = after
         self._epoll = select.epoll()
         self._handlers: dict[int, Callable[[int], None]] = {}
         self._removed: set[int] = set()
@@ -48,7 +56,9 @@ class Poller:
         handlers = self._handlers
         removed = self._removed
         removed.clear()
+        self._before()
         for descriptor, events in self._epoll.poll(0, _BURST):
             # What was closed meanwhile is gone, and a new socket with its number has had no event yet.
             if descriptor not in removed:
                 handlers[descriptor](events)
+        self._after()

@@ -50,13 +50,13 @@ class Forwarder:
         self._refusals = Refusals()
         self._held: set[Session] = set()
         self._later: list[Session] = []
-        self.poller = Poller(runtime.loop)
         self._draining = False
         self._greeted: set[str] = set()
         self.tunnel = Tunnel(
             runtime, self._on_batch, flows=lambda: list(self._sessions), on_welcome=partial(self._greet, "tun_io"),
             on_room=self._on_room, views=True,
         )  # fmt: skip
+        self.poller = Poller(runtime.loop, self.tunnel.burst_begins, self.tunnel.burst_ends)
         self.whitelist = Whitelist(runtime, on_joined=partial(self._greet, "tracker"), on_revoked=self._on_revoked)
         runtime.on_drain = self._drain
         runtime.on_stop.append(self._stop)

@@ -136,3 +136,18 @@ def test_what_was_removed_is_told_nothing():
         poller.close()
 
     asyncio.run(scenario())
+
+
+def test_each_turn_with_events_is_framed():
+    async def scenario():
+        log = []
+        poller = Poller(asyncio.get_running_loop(), lambda: log.append("before"), lambda: log.append("after"))
+        with pair() as (ours, _), pair() as (others, _theirs):
+            done = asyncio.Event()
+            poller.add(ours.fileno(), lambda _: log.append("one"))
+            poller.add(others.fileno(), lambda _: (log.append("two"), done.set()))
+            await asyncio.wait_for(done.wait(), 5)
+            assert log == ["before", "one", "two", "after"]
+        poller.close()
+
+    asyncio.run(scenario())
