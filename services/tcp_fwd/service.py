@@ -84,7 +84,9 @@ class Forwarder:
                 session = self._unknown(segment, packet, traced.get(index, 0), now)
                 if session is None:
                     continue
-            session.execute(session.connection.receive_segment(segment, now))
+            commands = session.connection.receive_segment(segment, now)
+            if commands:
+                session.execute(commands)
             touched[session] = None
         for session in touched:
             session.settle()

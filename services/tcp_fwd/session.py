@@ -18,7 +18,7 @@ from netstack.packet.seqnum import diff
 from netstack.wire.arena import HEADROOM, LARGE, Slot
 from services.tcp_fwd import host as hosts
 from services.tcp_fwd.commands import Abort, Command, Connect, Emit, Finish, ShutdownWrite, Unreachable, Write
-from services.tcp_fwd.connection import Connection, State
+from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.poller import ENDED, READABLE, WRITABLE
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class Session:
             self._acknowledged()
         if self._readable:
             self._read_on()
-        if connection.state is not State.CLOSED:
+        when = connection.next_timeout()
+        if when is not None and (self.scheduled is None or when < self.scheduled):
             self._forwarder.schedule(self)
 
     def _acknowledged(self) -> None:
@@ -268,11 +269,12 @@ class Session:
     def _write_out(self) -> None:
         if self._host is None or not self._out:
             return
+        out = self._out
         try:
-            if len(self._out) == 1:
-                taken = self._host.send(self._out[0])
+            if len(out) == 1:
+                taken = self._host.send(out[0])
             else:
-                taken = self._host.sendmsg([self._out[index] for index in range(min(len(self._out), MAX_VECTOR))])
+                taken = self._host.sendmsg([out[index] for index in range(min(len(out), MAX_VECTOR))])
         except BlockingIOError:
             taken = 0
         except OSError:
@@ -286,9 +288,13 @@ class Session:
             self._blocked = True
 
     def _taken(self, octets: int) -> None:
-        self._out_octets -= octets
         out = self._out
-        rest = octets
+        if octets == self._out_octets:
+            out.clear()
+            rest = 0
+        else:
+            rest = octets
+        self._out_octets -= octets
         while rest:
             first = out[0]
             if len(first) <= rest:
