@@ -22,7 +22,7 @@ from netstack.runtime import log
 from netstack.runtime.config import Config, ConfigError
 from netstack.runtime.counters import Counters
 from netstack.runtime.load import load
-from netstack.runtime.memory import keep_freed_memory
+from netstack.runtime.memory import collect_rarely, keep_freed_memory
 from netstack.runtime.trace import Tracer
 from netstack.wire.bus import Bus, Publisher
 from netstack.wire.topology import RunDirError, Topology
@@ -170,6 +170,7 @@ def run(stage: str, start: Callable[[Runtime], Awaitable[None]], description: st
     except (ConfigError, RunDirError) as error:
         print(f"netstack {stage}: {error}", file=sys.stderr)
         sys.exit(2)
+    collect_rarely()
     log.set_up(config.log.level, config.log.format, options.worker)
     try:
         topology.directory.mkdir(parents=True, exist_ok=True, mode=0o700)

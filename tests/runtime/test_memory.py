@@ -40,3 +40,20 @@ def test_where_the_library_has_no_such_setting_nothing_happens(monkeypatch: pyte
 
     monkeypatch.setattr(ctypes, "CDLL", no_library)
     keep_freed_memory()
+
+
+def test_collections_become_rare_but_do_not_end() -> None:
+    program = """
+import gc
+from netstack.runtime.memory import collect_rarely
+collect_rarely()
+before = [generation["collections"] for generation in gc.get_stats()]
+kept = [[] for _ in range(200_000)]
+print([generation["collections"] - count for generation, count in zip(gc.get_stats(), before)])
+print(gc.isenabled(), gc.get_freeze_count() > 0)
+"""
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    collections, state = outcome.stdout.splitlines()
+    young, middle, old = eval(collections)
+    assert 1 <= young + middle + old <= 10
+    assert state == "True True"
