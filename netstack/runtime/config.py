@@ -49,6 +49,7 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     cache: bool = True
     tls_ca: str = ""  # a file of CA certificates; empty: the system's
     private_names: list[str] = []  # names whose answers may hold private addresses
+    canaries: bool = True  # tell browsers, by the names they ask for it, to leave DNS to us
 
 
 class Whitelist(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -86,6 +87,7 @@ class Tcp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     connect_timeout: Seconds = 30.0
     idle_timeout: Seconds = 7440.0  # RFC 5382 REQ-5: at least 2 hours 4 minutes
+    sni: Literal["off", "log", "enforce"] = "log"  # the server name in TLS against the names of the lease
     max_flows: Count = 16384
 
 

@@ -1,8 +1,8 @@
 """What an upstream's answer says, filtered, in the form in which it is kept and handed out. No I/O, no clock.
 
-Nothing is rebuilt unless something must go (a private address, h3, a record that does not parse): that costs twenty
-times as much as reading, and is rewrite.py's, with dnspython. What is kept is the wire form without the OPT record,
-which is between neighbours.
+Nothing is rebuilt unless something must go (a private address, h3, ech, a record that does not parse): that costs
+twenty times as much as reading, and is rewrite.py's, with dnspython. What is kept is the wire form without the OPT
+record, which is between neighbours.
 """
 
 import logging
@@ -65,9 +65,11 @@ def filter_answer(octets: bytes, query: Query, policy: Policy) -> Answer:
     private_name = policy.may_be_private(query.qname)
     removed = frozenset() if private_name else frozenset(filter(policy.is_removed, first.everywhere))
     remove_h3 = policy.remove_h3 and first.offers_h3
+    remove_ech = policy.remove_ech and first.offers_ech
     reading = first
-    if removed or remove_h3 or rebuild:
-        reading = read(_rewrite(first.octets, removed, remove_h3=remove_h3), query)
+    if removed or remove_h3 or remove_ech or rebuild:
+        octets = _rewrite(first.octets, removed, remove_h3=remove_h3, remove_ech=remove_ech)
+        reading = read(octets, query)
     leased = [address for address in reading.addresses if policy.is_leased(address, private_name=private_name)]
     return _keep(reading, query, first, leased, sorted(removed))
 
@@ -109,8 +111,8 @@ def cache_ttl(octets: bytes, records: Sequence[Record], query: Query, rcode: int
     return 0  # "negative responses without SOA records SHOULD NOT be cached" (RFC 2308 section 5)
 
 
-def _rewrite(octets: bytes, removed: frozenset[bytes], *, remove_h3: bool) -> bytes:
+def _rewrite(octets: bytes, removed: frozenset[bytes], *, remove_h3: bool, remove_ech: bool = False) -> bytes:
     # Importing dnspython takes 75 ms, which the start of the process is not to wait for.
     from services.dns_filter.rewrite import rewrite  # noqa: PLC0415
 
-    return rewrite(octets, removed, remove_h3=remove_h3)
+    return rewrite(octets, removed, remove_h3=remove_h3, remove_ech=remove_ech)

@@ -26,7 +26,8 @@ RCODE: Final = 0x000F
 NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = range(6)
 BADVERS: Final = 16
 
-A, CNAME, SOA, AAAA, OPT, SVCB, HTTPS, IXFR, AXFR, ANY = 1, 5, 6, 28, 41, 64, 65, 251, 252, 255
+A, CNAME, SOA, AAAA, DNAME, OPT, SVCB, HTTPS = 1, 5, 6, 28, 39, 41, 64, 65
+IXFR, AXFR, ANY = 251, 252, 255
 IN: Final = 1
 
 ANSWER, AUTHORITY, ADDITIONAL = 0, 1, 2
@@ -34,9 +35,9 @@ ANSWER, AUTHORITY, ADDITIONAL = 0, 1, 2
 _HEADER: Final = struct.Struct("!HHHHHH")
 _RECORD: Final = struct.Struct("!HHIH")  # type, class, TTL, length of the data
 _TYPE_NAMES: Final = {
-    1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 35: "NAPTR", 43: "DS",
-    46: "RRSIG", 47: "NSEC", 48: "DNSKEY", 50: "NSEC3", 52: "TLSA", 64: "SVCB", 65: "HTTPS", 251: "IXFR", 252: "AXFR",
-    255: "ANY", 257: "CAA",
+    1: "A", 2: "NS", 5: "CNAME", 6: "SOA", 12: "PTR", 15: "MX", 16: "TXT", 28: "AAAA", 33: "SRV", 35: "NAPTR",
+    39: "DNAME", 43: "DS", 46: "RRSIG", 47: "NSEC", 48: "DNSKEY", 50: "NSEC3", 52: "TLSA", 64: "SVCB", 65: "HTTPS",
+    251: "IXFR", 252: "AXFR", 255: "ANY", 257: "CAA",
 }  # fmt: skip
 _RCODE_NAMES: Final = {
     0: "NOERROR", 1: "FORMERR", 2: "SERVFAIL", 3: "NXDOMAIN", 4: "NOTIMP", 5: "REFUSED", 16: "BADVERS",

@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from netstack.packet.scope import is_public
 from netstack.runtime.config import Config
 from netstack.runtime.values import Network, parse_allowed_network
+from services.dns_filter.canary import Canary, canary
 from services.dns_filter.names import NameSet
 
 
@@ -16,9 +17,12 @@ class Policy:
         self._denied = NameSet(config.deny.names)
         self._allowed = NameSet(config.allow.names)
         self._private_names = NameSet(config.dns.private_names)
+        self._canaries = config.dns.canaries
         self._networks: list[Network] = [parse_allowed_network(text).network for text in config.allow.networks]
         self.remove_h3 = config.quic.block
         """Whether HTTPS records must not offer HTTP/3, which could only run into a refusal."""
+        self.remove_ech = config.tcp.sni == "enforce"
+        """Whether HTTPS records must not offer to hide the server's name, which is to be checked."""
 
     def denied_by(self, names: Sequence[bytes]) -> str | None:
         """The rule that denies a name or one of those it is an alias of (wire form, lower case), the asked one first.
@@ -32,6 +36,11 @@ class Policy:
             if rule is not None and self._allowed.match(name) is None:
                 return rule
         return None
+
+    def canary(self, qname: bytes) -> Canary | None:
+        """How to answer a name by which software asks whether to leave DNS to us; None where it is passed on."""
+        found = canary(qname) if self._canaries else None
+        return None if found is None or self._allowed.match(qname) is not None else found
 
     def may_be_private(self, qname: bytes) -> bool:
         """Whether answers to this question may hold private addresses (`dns.private_names`).

@@ -16,7 +16,8 @@ from services.dns_filter.message import (
 )
 from services.dns_filter.query import Query
 
-_ALPN, _IPV4HINT, _IPV6HINT = 1, 4, 6  # RFC 9460 section 14.3.2
+_ALPN, _IPV4HINT, _ECH, _IPV6HINT = 1, 4, 5, 6  # RFC 9460 section 14.3.2; 5: RFC 9848
+_MAX_NAME: Final = 255  # octets; RFC 1035 section 2.3.4
 _ADDRESS_LENGTH: Final = {dns.A: 4, dns.AAAA: 16}  # octets
 _HINT_LENGTH: Final = {_IPV4HINT: 4, _IPV6HINT: 16}
 _POINTER_TO_QUESTION: Final = b"\xc0\x0c"  # how nearly every owner name of an answer is written
@@ -40,6 +41,7 @@ class Reading:
     everywhere: set[bytes] = field(default_factory=set)
     """Addresses in any record, also of names nobody asked for."""
     offers_h3: bool = False
+    offers_ech: bool = False
 
     @property
     def opt(self) -> Record | None:
@@ -61,17 +63,20 @@ def read(octets: bytes, query: Query) -> Reading:
     records = walk(octets, HEADER_LEN + len(query.question), header)
     reading = Reading(octets, header, records)
     aliases: dict[bytes, tuple[bytes, int]] = {}
+    subtrees: dict[bytes, tuple[bytes, int]] = {}
     holders: list[tuple[bytes, int, list[bytes]]] = []
     for record in records:
         if record.rclass != dns.IN:
             continue
         if record.rtype == dns.CNAME and record.section == dns.ANSWER:
             aliases[_owner(octets, record, query)] = (read_name(octets, record.data), record.ttl)
+        elif record.rtype == dns.DNAME and record.section == dns.ANSWER:
+            subtrees[_owner(octets, record, query)] = (read_name(octets, record.data), record.ttl)
         elif found := _addresses(octets, record, reading):
             reading.everywhere.update(found)
             if record.section == dns.ANSWER:
                 holders.append((_owner(octets, record, query), record.ttl, found))
-    _follow(reading, query.qname, aliases, holders)
+    _follow(reading, _chain(query.qname, aliases, subtrees), holders)
     return reading
 
 
@@ -90,19 +95,43 @@ def read_options(octets: bytes, opt: Record) -> tuple[int, tuple[bytes, ...]]:
     return octets[opt.ttl_at] << 4, tuple(errors)
 
 
-def _follow(
-    reading: Reading,
-    qname: bytes,
-    aliases: dict[bytes, tuple[bytes, int]],
-    holders: list[tuple[bytes, int, list[bytes]]],
-) -> None:
-    """Walk the chain of aliases from the question, and take the addresses of the names on it."""
-    names = [qname]
+def _chain(
+    qname: bytes, aliases: dict[bytes, tuple[bytes, int]], subtrees: dict[bytes, tuple[bytes, int]]
+) -> tuple[list[bytes], list[int]]:
+    """The names from the question on, and the TTLs of the records that lead from one to the next.
+
+    A DNAME comes with the CNAME it stands for, unless the server takes the client for one that needs none (RFC 6672
+    section 3.1), so it is followed where there is no CNAME.
+    """
+    names = {qname: None}
     ttls: list[int] = []
-    while names[-1] in aliases:
-        target, ttl = aliases.pop(names[-1])  # popped, so that a loop ends
-        names.append(target)
+    name = qname
+    while found := aliases.get(name) or _substituted(name, subtrees):
+        name, ttl = found
         ttls.append(ttl)
+        if name in names:
+            break  # a loop
+        names[name] = None
+    return list(names), ttls
+
+
+def _substituted(name: bytes, subtrees: dict[bytes, tuple[bytes, int]]) -> tuple[bytes, int] | None:
+    """What a DNAME makes of a name below its owner, not of the owner itself (RFC 6672 section 2.2)."""
+    at = 0
+    while subtrees and (length := name[at]):
+        at += 1 + length
+        found = subtrees.get(name[at:])
+        if found is not None:
+            substituted = name[:at] + found[0]
+            return (substituted, found[1]) if len(substituted) <= _MAX_NAME else None
+    return None
+
+
+def _follow(
+    reading: Reading, way: tuple[list[bytes], list[int]], holders: list[tuple[bytes, int, list[bytes]]]
+) -> None:
+    """Take the addresses of the names on the way from the question."""
+    names, ttls = way
     chain = set(names)
     addresses: dict[bytes, None] = {}
     for owner, ttl, found in holders:
@@ -147,6 +176,8 @@ def _hints(octets: bytes, record: Record, reading: Reading) -> list[bytes]:
             found += [octets[hint : hint + length] for hint in range(value, at, length)]
         elif key == _ALPN:
             reading.offers_h3 |= _has_h3(octets[value:at])
+        elif key == _ECH:
+            reading.offers_ech = True
     if at != record.end:
         raise MalformedMessageError("a service binding is cut off")
     return found

@@ -81,6 +81,14 @@ class Resolver:
         if rule is not None:
             self._deny([asked], rule)
             return True
+        canary = self._policy.canary(query.qname)
+        if canary is not None:
+            self._counters.drop(Reason.ENCRYPTED_DNS)
+            text = (
+                f"{Reason.ENCRYPTED_DNS}: {canary.name} asks to leave DNS to this network; dns.canaries=false passes it"
+            )
+            self._refuse([asked], canary.rcode, EDE_BLOCKED, text)
+            return True
         hit = self._cache.get(query.key, self._clock())
         if hit is not None:
             self.cache_hits += 1

@@ -16,15 +16,15 @@ from services.dns_filter.reading import is_h3
 _HINTS: Final = (svcbbase.ParamKey.IPV4HINT, svcbbase.ParamKey.IPV6HINT)
 
 
-def rewrite(octets: bytes, removed: frozenset[bytes], *, remove_h3: bool) -> bytes:
-    """The message without these addresses (packed), without h3, without OPT, and without records that do not parse.
+def rewrite(octets: bytes, removed: frozenset[bytes], *, remove_h3: bool, remove_ech: bool = False) -> bytes:
+    """The message without these addresses (packed), h3, ech, OPT, and records that do not parse.
 
     Raises MalformedMessageError where nothing can be made of it.
     """
     try:
         message = dns.message.from_wire(octets, continue_on_error=True, ignore_trailing=True)
         for section in (message.answer, message.authority, message.additional):
-            cleaned = (_clean(rrset, removed, remove_h3=remove_h3) for rrset in section)
+            cleaned = (_clean(rrset, removed, remove_h3=remove_h3, remove_ech=remove_ech) for rrset in section)
             section[:] = [rrset for rrset in cleaned if rrset is not None]
         message.use_edns(edns=False)
         # What has been changed is no longer what was validated.
@@ -34,14 +34,16 @@ def rewrite(octets: bytes, removed: frozenset[bytes], *, remove_h3: bool) -> byt
         raise MalformedMessageError(f"cannot be rebuilt: {error}") from None
 
 
-def _clean(rrset: dns.rrset.RRset, removed: frozenset[bytes], *, remove_h3: bool) -> dns.rrset.RRset | None:
+def _clean(
+    rrset: dns.rrset.RRset, removed: frozenset[bytes], *, remove_h3: bool, remove_ech: bool
+) -> dns.rrset.RRset | None:
     """A set of records without what must go; None if nothing is left."""
     kept: list[dns.rdata.Rdata] = []
     if rrset.rdtype in (dns.rdatatype.A, dns.rdatatype.AAAA):
         kept += [rdata for rdata in rrset if _packed(rdata.address) not in removed]
     elif rrset.rdtype in (dns.rdatatype.SVCB, dns.rdatatype.HTTPS):
         for rdata in rrset:
-            cleaned = _clean_binding(rdata, removed, remove_h3=remove_h3)
+            cleaned = _clean_binding(rdata, removed, remove_h3=remove_h3, remove_ech=remove_ech)
             if cleaned is not None:
                 kept.append(cleaned)
     else:
@@ -49,7 +51,9 @@ def _clean(rrset: dns.rrset.RRset, removed: frozenset[bytes], *, remove_h3: bool
     return dns.rrset.from_rdata_list(rrset.name, rrset.ttl, kept) if kept else None
 
 
-def _clean_binding(rdata: svcbbase.SVCBBase, removed: frozenset[bytes], *, remove_h3: bool) -> svcbbase.SVCBBase | None:
+def _clean_binding(
+    rdata: svcbbase.SVCBBase, removed: frozenset[bytes], *, remove_h3: bool, remove_ech: bool
+) -> svcbbase.SVCBBase | None:
     """A service binding without hints and protocols that must go; None where it would be of no use without them."""
     params = dict(rdata.params)
     for key in _HINTS:
@@ -62,6 +66,9 @@ def _clean_binding(rdata: svcbbase.SVCBBase, removed: frozenset[bytes], *, remov
         ids = tuple(protocol for protocol in alpn.ids if not is_h3(protocol))
         if ids != alpn.ids:
             _replace(params, svcbbase.ParamKey.ALPN, type(alpn)(ids) if ids else None)
+    if remove_ech:
+        # Without it the client sends the server's name in the clear, where it can be checked (RFC 9849).
+        params.pop(svcbbase.ParamKey.ECH, None)
     if params == rdata.params:
         return rdata
     gone = rdata.params.keys() - params.keys()

@@ -8,7 +8,7 @@ import dns.message
 import dns.rcode
 import dns.rrset
 
-from netstack.runtime.config import Allow, Config, Deny, Dns, Quic
+from netstack.runtime.config import Allow, Config, Deny, Dns, Quic, Tcp
 from services.dns_filter.policy import Policy
 from services.dns_filter.query import Query, parse
 
@@ -70,13 +70,14 @@ def address(text: str) -> bytes:
 
 def policy(
     *, networks: tuple[str, ...] = (), allowed: tuple[str, ...] = (), denied: tuple[str, ...] = (),
-    private: tuple[str, ...] = (), block_quic: bool = True,
+    private: tuple[str, ...] = (), block_quic: bool = True, sni: str = "log", canaries: bool = True,
 ) -> Policy:  # fmt: skip
     return Policy(
         Config(
             allow=Allow(networks=list(networks), names=list(allowed)),
             deny=Deny(names=list(denied)),
-            dns=Dns(private_names=list(private)),
+            dns=Dns(private_names=list(private), canaries=canaries),
             quic=Quic(block=block_quic),
+            tcp=Tcp(sni=sni),  # type: ignore[arg-type]
         )
     )

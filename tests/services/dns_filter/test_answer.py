@@ -54,6 +54,27 @@ def test_rebinding(records: list[str], rules: Policy, kept: list[str], leased: l
     assert got.removed == tuple(map(address, removed))
 
 
+def test_encrypted_client_hello_is_removed_where_server_names_are_enforced() -> None:
+    record = "www.example.com. 60 HTTPS 1 . alpn=h2 ech=AARBQkNE"
+    assert b"ABCD" in filtered(record, rtype="HTTPS").body
+    enforced = filtered(record, rtype="HTTPS", rules=policy(sni="enforce"))
+    assert b"ABCD" not in enforced.body
+    assert texts(emit_answer(query(rtype="HTTPS"), enforced, udp=True)) == ['www.example.com. 60 HTTPS 1 . alpn="h2"']
+
+
+@pytest.mark.parametrize("text", ["64:ff9b::a01:203", "::ffff:10.1.2.3", "2002:a01:203::1", "64:ff9b:1::a01:203"])
+def test_private_address_within_another_is_removed(text: str) -> None:
+    got = filtered(f"www.example.com. 60 AAAA {text}", "www.example.com. 60 AAAA 2001:db8::1", rtype="AAAA")
+    assert got.addresses == (address("2001:db8::1"),)
+    assert got.removed == (address(text),)
+
+
+def test_public_address_within_the_well_known_prefix_stays() -> None:
+    assert filtered("www.example.com. 60 AAAA 64:ff9b::808:808", rtype="AAAA").addresses == (
+        address("64:ff9b::808:808"),
+    )
+
+
 def test_http3_is_removed_where_quic_is_blocked() -> None:
     record = "www.example.com. 60 HTTPS 1 . alpn=h3,h2 ipv4hint=198.18.1.1"
     blocked = filtered(record, rtype="HTTPS")

@@ -63,6 +63,19 @@ def test_private_names() -> None:
     assert rules.is_leased(address("10.1.2.3"), private_name=True)
 
 
+def test_canaries_are_answered_unless_they_are_switched_off_or_allowed() -> None:
+    (name,) = names("use-application-dns.net")
+    assert policy().canary(name) is not None
+    assert policy().canary(to_wire("www.test")) is None
+    assert policy(canaries=False).canary(name) is None
+    assert policy(allowed=("use-application-dns.net",)).canary(name) is None
+
+
+def test_encrypted_client_hello_is_removed_where_server_names_are_enforced() -> None:
+    assert policy(sni="enforce").remove_ech
+    assert not policy(sni="log").remove_ech
+
+
 def test_http3_is_removed_where_quic_is_blocked() -> None:
     assert policy().remove_h3
     assert not policy(block_quic=False).remove_h3

@@ -41,6 +41,30 @@ def test_addresses(rtype: str, records: list[str], addresses: list[bytes], ttl: 
     assert (got.addresses, got.lease_ttl) == (addresses, ttl)
 
 
+@pytest.mark.parametrize(
+    ("records", "addresses", "ttl"),
+    [
+        (["example.com. 20 DNAME b.test.", "www.example.com. 0 CNAME www.b.test.", "www.b.test. 60 A 198.18.1.1"],
+         [A1], 0),
+        (["example.com. 20 DNAME b.test.", "www.b.test. 60 A 198.18.1.1"], [A1], 20),
+        (["com. 20 DNAME test.", "www.example.test. 60 A 198.18.1.1"], [A1], 20),
+        (["www.example.com. 20 DNAME b.test.", "b.test. 60 A 198.18.1.1"], [], 0),
+        (["ample.com. 20 DNAME b.test.", "www.exb.test. 60 A 198.18.1.1"], [], 0),
+        (["com. 20 DNAME a.com."], [], 20),
+        (["com. 20 DNAME com.", "www.example.com. 60 A 198.18.1.1"], [A1], 20),
+        ([f"com. 20 DNAME {'x' * 63}.{'y' * 63}.{'z' * 63}.{'w' * 50}."], [], 0),
+    ],
+    ids=[
+        "with the CNAME it stands for", "without", "of any depth", "the owner itself is not redirected",
+        "nor a name that only ends alike", "one that makes names longer ends at 255 octets", "one to itself is a loop",
+        "a name that would be too long is none",
+    ],
+)  # fmt: skip
+def test_dname_is_followed(records: list[str], addresses: list[bytes], ttl: int) -> None:
+    got = read(respond(ask(), *records), query())
+    assert (got.addresses, got.lease_ttl) == (addresses, ttl)
+
+
 def test_names_of_the_chain() -> None:
     octets = respond(ask(), "www.example.com. 30 CNAME b.test.", "b.test. 60 A 198.18.1.1")
     assert read(octets, query()).names == (b"\x03www\x07example\x03com\x00", b"\x01b\x04test\x00")
@@ -56,6 +80,12 @@ def test_http3_is_seen(alpn: str, offers: bool) -> None:
     octets = respond(ask(rtype="HTTPS"), f"www.example.com. 60 HTTPS 1 . alpn={alpn}")
     assert read(octets, query(rtype="HTTPS")).offers_h3 is offers
     assert any(map(is_h3, alpn.encode().split(b","))) is offers
+
+
+@pytest.mark.parametrize(("params", "offers"), [("alpn=h2", False), ("alpn=h2 ech=AARBQkNE", True)], ids=str)
+def test_encrypted_client_hello_is_seen(params: str, offers: bool) -> None:
+    octets = respond(ask(rtype="HTTPS"), f"www.example.com. 60 HTTPS 1 . {params}")
+    assert read(octets, query(rtype="HTTPS")).offers_ech is offers
 
 
 def test_opt_is_found_at_the_end() -> None:

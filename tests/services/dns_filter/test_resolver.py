@@ -166,6 +166,25 @@ def test_denied_name_is_not_asked() -> None:
     run(story, Config(deny=Deny(names=["ads.test"])))
 
 
+@pytest.mark.parametrize(
+    ("name", "rcode"), [("use-application-dns.net.", "NXDOMAIN"), ("_dns.resolver.arpa.", "NOERROR")], ids=str
+)
+def test_canary_is_answered_here(name: str, rcode: str) -> None:
+    async def story(world: World) -> None:
+        upstream = Told()
+        asker = Asker(world, upstream)
+        asker.send(ask(name, "SVCB", edns=True))
+        reply = read(asker.got[0])
+        assert (reply.rcode().name, reply.answer) == (rcode, [])
+        ((code, text),) = errors(asker.got[0])
+        assert code == 15
+        assert "dns.canaries=false" in str(text)
+        assert world.runtime.counters.drops == {"encrypted-dns": 1}
+        assert upstream.asked == []
+
+    run(story)
+
+
 def test_failure_names_the_upstream() -> None:
     async def story(world: World) -> None:
         def fail(_: bytes) -> bytes:

@@ -38,6 +38,24 @@ def test_rewrite(rtype: str, records: list[str], expected: list[str]) -> None:
     assert texts(done) == [f"www.example.com. 60 {record}" for record in expected]
 
 
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ("HTTPS 1 . alpn=h2 ech=AARBQkNE", ['HTTPS 1 . alpn="h2"']),
+        ("SVCB 1 b.test. ech=AARBQkNE port=443", ['SVCB 1 b.test. port="443"']),
+        ("HTTPS 1 . mandatory=ech ech=AARBQkNE", []),
+        ("HTTPS 0 b.test.", ["HTTPS 0 b.test."]),
+    ],
+    ids=["ech", "in SVCB too", "where it is mandatory it takes the record with it", "an alias has none"],
+)
+def test_encrypted_client_hello_is_removed(record: str, expected: list[str]) -> None:
+    rtype = record.partition(" ")[0]
+    octets = respond(ask(rtype=rtype), f"www.example.com. 60 {record}")
+    done = rewrite(octets, frozenset(), remove_h3=False, remove_ech=True)
+    assert texts(done) == [f"www.example.com. 60 {text}" for text in expected]
+    assert texts(rewrite(octets, frozenset(), remove_h3=False)) == texts(octets)
+
+
 def test_every_section_is_cleaned_and_opt_is_gone() -> None:
     octets = respond(ask(), additional=("ns.test. 60 A 10.0.0.1", "ns.test. 60 AAAA 2001:db8::1"))
     done = read(rewrite(octets, frozenset({address("10.0.0.1")}), remove_h3=False))
