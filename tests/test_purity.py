@@ -12,6 +12,10 @@ ROOT: Final = Path(__file__).parent.parent
 
 SHELLS: Final = {
     "services.dns_filter.leases": "the link to the tracker",
+    "services.dns_filter.lists.fetch": "fetches lists",
+    "services.dns_filter.lists.files": "compiled lists on disk",
+    "services.dns_filter.lists.hosts": "asks the upstreams for a list's host",
+    "services.dns_filter.lists.watch": "looks at files, and starts what compiles them",
     "services.dns_filter.resolver": "ties the link to tun_io, the upstreams and the tracker together",
     "services.dns_filter.stream": "accepts DNS over TCP",
     "services.dns_filter.upstreams.deferred": "imports an upstream when it is first used",

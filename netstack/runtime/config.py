@@ -66,12 +66,22 @@ class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
     networks: list[str] = []  # prefix, optionally :port/proto
     names: list[str] = []
+    lists: list[str] = []  # files or URLs of lists of names
 
 
 class Deny(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Names that are answered with NXDOMAIN."""
 
     names: list[str] = []
+    lists: list[str] = []  # files or URLs of lists of names
+
+
+class Lists(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the URLs of allow.lists and deny.lists are fetched."""
+
+    refresh: Annotated[float, Meta(ge=60, le=86400 * 365)] = 86400.0  # seconds
+    cache: str = ""  # a folder that the services can write to; empty: the first of the usual ones
+    tls_ca: str = ""  # a file of CA certificates; empty: the system's
 
 
 class Quic(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -150,6 +160,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     whitelist: Whitelist = Whitelist()
     allow: Allow = Allow()
     deny: Deny = Deny()
+    lists: Lists = Lists()
     quic: Quic = Quic()
     tcp: Tcp = Tcp()
     udp: Udp = Udp()

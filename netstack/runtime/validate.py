@@ -16,6 +16,7 @@ from netstack.runtime.values import (
     parse_allowed_network,
     parse_controld,
     parse_interface,
+    parse_list,
     parse_name,
     parse_store,
     parse_upstream,
@@ -124,6 +125,13 @@ def _lists(config: Config) -> Iterator[Problem]:
     yield from _parse_each(("allow", "names"), config.allow.names, parse_name)
     yield from _parse_each(("deny", "names"), config.deny.names, parse_name)
     yield from _parse_each(("dns", "private_names"), config.dns.private_names, parse_name)
+    yield from _parse_each(("allow", "lists"), config.allow.lists, parse_list)
+    yield from _parse_each(("deny", "lists"), config.deny.lists, parse_list)
+    lists = config.lists
+    if lists.cache and not lists.cache.startswith("/"):
+        yield Problem(("lists", "cache"), lists.cache, "must be an absolute path, such as /var/cache/netstack")
+    if lists.tls_ca and not Path(lists.tls_ca).is_file():
+        yield Problem(("lists", "tls_ca"), lists.tls_ca, "no such file; it must hold certificates in PEM form")
 
 
 def _capture(config: Config) -> Iterator[Problem]:

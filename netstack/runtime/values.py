@@ -33,6 +33,8 @@ UPSTREAM_PORTS: Final = {"udp": 53, "tcp": 53, "https": 443}
 _UPSTREAMS_LATER: Final = ("tls", "quic", "h3")
 _UPSTREAM_EXAMPLES: Final = "udp://HOST[:PORT], tcp://HOST[:PORT], https://HOST[:PORT]/PATH"
 
+_LIST_EXAMPLES: Final = "an absolute path or a URL, such as /etc/netstack/ads.txt or https://lists.example/ads.txt"
+
 DOH_PATH: Final = "/dns-query"
 """Where an https upstream without a path is asked; the usual one (RFC 8484 section 4.1.1 uses it in its examples)."""
 
@@ -235,6 +237,20 @@ def parse_name(text: str) -> str:
             "'_' (an internationalised name in its xn-- form)"
         )
     return bare.lower()
+
+
+def parse_list(text: str) -> str:
+    """Where a list of names is: an absolute path, or an http or https URL."""
+    if text.startswith("/"):
+        if "\0" in text or text.endswith("/"):
+            raise ValueError(f"is no file; {_LIST_EXAMPLES}")
+        return text
+    parts = _split(text, _LIST_EXAMPLES) if "://" in text else urlsplit("")
+    if parts.scheme not in ("http", "https") or parts.username is not None or parts.fragment:
+        raise ValueError(f"must be {_LIST_EXAMPLES}")
+    _host(parts)
+    _url_port(parts)
+    return text
 
 
 def is_address(text: str) -> bool:

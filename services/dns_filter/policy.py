@@ -7,6 +7,7 @@ from netstack.packet.scope import is_public
 from netstack.runtime.config import Config
 from netstack.runtime.values import Network, parse_allowed_network
 from services.dns_filter.canary import Canary, canary
+from services.dns_filter.lists.lookup import Lists
 from services.dns_filter.names import NameSet
 
 
@@ -17,6 +18,8 @@ class Policy:
         self._denied = NameSet(config.deny.names)
         self._allowed = NameSet(config.allow.names)
         self._private_names = NameSet(config.dns.private_names)
+        self.lists = Lists()
+        """What `allow.lists` and `deny.lists` say; replaced as a whole (use) when one of them changes."""
         self._canaries = config.dns.canaries
         self._networks: list[Network] = [parse_allowed_network(text).network for text in config.allow.networks]
         self.remove_h3 = config.quic.block
@@ -27,20 +30,31 @@ class Policy:
     def denied_by(self, names: Sequence[bytes]) -> str | None:
         """The rule that denies a name or one of those it is an alias of (wire form, lower case), the asked one first.
 
-        `allow.names` wins over `deny.names`; where it covers the name that was asked, the aliases do not matter.
+        `allow.names` and `allow.lists` win over `deny.names` and `deny.lists`; an exception that stands in one of
+        deny.lists wins over deny.lists alone. Where they cover the name that was asked, its aliases do not matter.
         """
-        if not self._denied or self._allowed.match(names[0]) is not None:
-            return None
+        asked = names[0]
+        lists = self.lists
         for name in names:
             rule = self._denied.match(name)
-            if rule is not None and self._allowed.match(name) is None:
-                return rule
+            if rule is not None:
+                found: str | None = f'deny.names "{rule}"'
+            else:
+                found = lists.denied_by(name)
+                if found is not None and lists.excepted(asked):
+                    continue
+            if found is not None and not self._is_allowed(name) and not self._is_allowed(asked):
+                return found
         return None
+
+    def use(self, lists: Lists) -> None:
+        """Look names up in these lists from now on."""
+        self.lists = lists
 
     def canary(self, qname: bytes) -> Canary | None:
         """How to answer a name by which software asks whether to leave DNS to us; None where it is passed on."""
         found = canary(qname) if self._canaries else None
-        return None if found is None or self._allowed.match(qname) is not None else found
+        return None if found is None or self._is_allowed(qname) else found
 
     def may_be_private(self, qname: bytes) -> bool:
         """Whether answers to this question may hold private addresses (`dns.private_names`).
@@ -60,6 +74,9 @@ class Policy:
         says, and a lease would open the others.
         """
         return private_name or is_public(address)
+
+    def _is_allowed(self, name: bytes) -> bool:
+        return self._allowed.match(name) is not None or self.lists.allowed(name)
 
     def _is_listed(self, address: bytes) -> bool:
         if not self._networks:

@@ -166,7 +166,7 @@ class Resolver:
 
     def _deny(self, waiting: Sequence[Asked], rule: str) -> None:
         self._counters.drop(Reason.NAME_DENIED, len(waiting))
-        self._refuse(waiting, dns.NXDOMAIN, EDE_BLOCKED, f'{Reason.NAME_DENIED}: deny.names "{rule}"')
+        self._refuse(waiting, dns.NXDOMAIN, EDE_BLOCKED, f"{Reason.NAME_DENIED}: {rule}")
 
     def _fail(self, waiting: Sequence[Asked], why: str, *, silent: bool) -> None:
         reason = Reason.UPSTREAM_TIMEOUT if silent else Reason.UPSTREAM_DOWN

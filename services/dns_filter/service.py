@@ -2,7 +2,9 @@
 
 import asyncio
 import importlib
+import logging
 import resource
+import signal
 from functools import partial
 from typing import Final
 
@@ -12,6 +14,7 @@ from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from services.dns_filter.leases import Leases
+from services.dns_filter.lists.watch import Watcher
 from services.dns_filter.policy import Policy
 from services.dns_filter.queries import Client
 from services.dns_filter.resolver import Resolver
@@ -20,6 +23,12 @@ from services.dns_filter.upstreams.pool import Pool, make_transports
 
 _DRAINED_AFTER: Final = 2
 """Looks in a row, half a second apart, at which nothing is in flight: what tun_io sent before it knew has arrived."""
+
+
+_LISTS_WITHIN: Final = 6.0
+"""Seconds until the process says that it is ready even if its lists are not, since a start waits for ten."""
+
+_log = logging.getLogger(__name__)
 
 
 async def start(runtime: Runtime) -> None:
@@ -45,15 +54,29 @@ class DnsFilter:
         self._leases = Leases(runtime, self._on_joined)
         self._resolver = Resolver(runtime, policy, self._pool, self._leases)
         self._stream = StreamServer(runtime.topology.dns / runtime.worker, self._resolver.receive, self._counters.drop)
-        self._tunnel = Tunnel(runtime, self._on_batch, on_welcome=self._on_welcome)
+        self._lists = Watcher(runtime.config, runtime.topology.directory / "lists", self._addresses_of, policy.use)
         runtime.before_sample = self._measure
-        runtime.on_drain = self._drain
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen, once the lists are in use: nothing is to be answered without them."""
+        self._runtime.on_stop.append(self._lists.close)
+        self._runtime.loop.add_signal_handler(signal.SIGHUP, self._lists.hurry)
+        await self._load_lists()
+        self._tunnel = Tunnel(self._runtime, self._on_batch, on_welcome=self._on_welcome)
+        self._runtime.on_drain = self._drain
         await self._stream.start()
         self._runtime.on_stop.append(self._pool.close)
         self._runtime.on_stop.append(self._stream.close)
+
+    async def _load_lists(self) -> None:
+        """Until they are in use no query comes: tun_io does not know us yet, and drops what is asked."""
+        loading = self._runtime.spawn(self._lists.start())
+        await asyncio.wait([loading], timeout=_LISTS_WITHIN)
+        if not loading.done():
+            _log.warning("the lists are not in use yet; names are answered once they are")
+            self._runtime.ready()
+            await asyncio.wait([loading])
+        self._runtime.spawn(self._lists.watch())
 
     def _on_welcome(self) -> None:
         self._welcome = True
@@ -98,6 +121,11 @@ class DnsFilter:
         packet = datagram.emit(received.server, received.server_port, received.client, received.client_port, message)
         self._tunnel.write(packet, trace_id)
 
+    async def _addresses_of(self, host: str) -> list[str]:
+        from services.dns_filter.lists.hosts import addresses  # noqa: PLC0415 - only where a list has a URL
+
+        return await addresses(self._pool, host)
+
     def _upstreams_changed(self, note: str) -> None:
         if note:
             self._counters.notes["upstreams"] = note
@@ -105,12 +133,17 @@ class DnsFilter:
             self._counters.notes.pop("upstreams", None)
 
     def _measure(self) -> None:
+        if self._lists.note:
+            self._counters.notes["lists"] = self._lists.note
+        else:
+            self._counters.notes.pop("lists", None)
         self._counters.gauges.update(
             queries=self._resolver.queries,
             in_flight=self._resolver.in_flight,
             cache_hits=self._resolver.cache_hits,
             cache_entries=self._resolver.cached,
             connections=len(self._stream.connections),
+            listed=self._lists.names,
         )
 
     def _drain(self) -> None:
