@@ -2,6 +2,7 @@
 
 import os
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from netstack.cli.options import Common
 from netstack.cli.process import Launch
 from netstack.runtime.config import Config, Log
 from netstack.runtime.load import dump
+from netstack.runtime.values import CACHE_DIRECTORY
 
 _LEVELS: Final = {1: "info", 2: "debug"}  # by the number of -v
 
@@ -57,6 +59,7 @@ def furnish(directory: Path, config: Config, account: Account, suffix: str = "")
     notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     notify.bind(str(notify_path))
     if account.uid is not None and account.gid is not None:
+        _make_cache(config, account.uid, account.gid)
         for each in (path, notify_path, directory):
             os.chown(each, account.uid, account.gid)
     launch = Launch(
@@ -69,3 +72,12 @@ def furnish(directory: Path, config: Config, account: Account, suffix: str = "")
         environment=os.environ,
     )
     return launch, notify
+
+
+def _make_cache(config: Config, uid: int, gid: int) -> None:
+    """The folder for fetched lists, which that user could not make; one that is there already is left as it is."""
+    fetched = any("://" in text for text in (*config.allow.lists, *config.deny.lists))
+    if fetched and not config.lists.cache:
+        with suppress(OSError):  # the service says where it keeps them instead
+            Path(CACHE_DIRECTORY).mkdir(mode=0o700)
+            os.chown(CACHE_DIRECTORY, uid, gid)

@@ -44,6 +44,9 @@ KNOWN_BOOTSTRAP: Final[dict[str, tuple[str, ...]]] = {
 }
 """Addresses of Control D's resolvers (docs.controld.com), since the system resolver is never asked."""
 
+CACHE_DIRECTORY: Final = "/var/cache/netstack"
+"""Where fetched lists are kept, by services that may write there (FHS 3.0 section 5.5)."""
+
 STORES: Final = ("memory", "redis", "rediss", "unix")
 _STORE_EXAMPLES: Final = "memory://, redis://HOST[:PORT][/DB], rediss://HOST[:PORT][/DB], unix:///PATH[?db=DB]"
 _REDIS_PORT: Final = 6379

@@ -21,11 +21,14 @@ DIG = ["dig", "+tries=1", "+time=8"]
         (["+tcp", "@2001:2:0:2::99", "www.test", "AAAA"], "2001:2:0:2::10\n"),
         (["mixed.test", "A"], "198.18.1.14\n"),
         (["rebind.test", "A"], ""),
+        (["nat64.test", "AAAA"], "2001:2:0:2::16\n"),
+        (["www.moved.test", "A"], "below.test.\nwww.below.test.\n198.18.1.15\n"),
     ],
     ids=[
         "an A record", "an AAAA record", "an alias is followed", "no record of that type", "case does not matter",
         "any address answers as our resolver", "any IPv6 address too", "over TCP", "over TCP to any IPv6 address",
         "a private address is removed from an answer", "and the answer is empty if nothing else was in it",
+        "so is one that a translator would make private", "a name in a redirected subtree",
     ],
 )  # fmt: skip
 def test_answer(sandbox: Sandbox, question: list[str], expected: str) -> None:
@@ -38,9 +41,16 @@ def test_answer(sandbox: Sandbox, question: list[str], expected: str) -> None:
         (["nothing.test", "A"], "NXDOMAIN", ""),
         (["v4.test", "AAAA"], "NOERROR", "ANSWER: 0"),
         (["rebind.test", "A"], "NOERROR", "EDE:"),
+        (["use-application-dns.net", "A"], "NXDOMAIN", "dns.canaries=false"),
+        (["mask.icloud.com", "HTTPS"], "NXDOMAIN", "encrypted-dns"),
+        (["mask-h2.icloud.com", "AAAA"], "NXDOMAIN", "encrypted-dns"),
+        (["_dns.resolver.arpa", "SVCB"], "NOERROR", "ANSWER: 0"),
     ],
-    ids=["no such name", "no such record", "nothing but a private address"],
-)
+    ids=[
+        "no such name", "no such record", "nothing but a private address", "Mozilla's canary", "Apple's",
+        "Apple's other", "RFC 9462's",
+    ],
+)  # fmt: skip
 def test_status(sandbox: Sandbox, question: list[str], status: str, says: str) -> None:
     text = sandbox.run([*DIG, *question]).ok().text
     assert f"status: {status}" in text
@@ -57,6 +67,16 @@ def test_https_record_offers_no_http3(sandbox: Sandbox) -> None:
     answer = sandbox.run([*DIG, "+short", "https.test", "HTTPS"]).ok().text
     assert "h2" in answer
     assert "h3" not in answer
+
+
+def test_https_record_hides_no_server_name_that_is_enforced(internet: Internet) -> None:
+    command = [*DIG, "+short", "ech.test", "HTTPS"]
+    assert "ech=" in internet.netstack_exec(command).ok().text
+    assert internet.netstack_exec(command, {"tcp.sni": "enforce"}).ok().text == '1 . alpn="h2"\n'
+
+
+def test_name_in_a_redirected_subtree_is_reached(sandbox: Sandbox) -> None:
+    assert sandbox.run(["curl", "-sS", "http://www.moved.test/hello"]).ok().text == "hello from the small internet\n"
 
 
 def test_denied_name_does_not_exist_and_its_address_is_not_reached(internet: Internet) -> None:

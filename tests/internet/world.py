@@ -25,12 +25,13 @@ PROGRAMS = (
     "unbound", "nginx", "iperf3", "openssl", "redis-server", "tcpdump", "curl", "dig", "ping",
 )  # fmt: skip
 
-# A machine has its own /run and /tmp, so that whatever is left there was left by what ran in it; its resolv.conf leads
+# A machine has its own /run, /tmp and /var/cache, so that whatever is left there was left by what ran in it; its resolv.conf leads
 # nowhere, so that a query that escapes fails; and /dev/net/tun is open to everybody, as on most distributions.
 _HOST = """
 resolv=$(readlink -f /etc/resolv.conf)
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /tmp
+mount -t tmpfs -o mode=755 tmpfs /var/cache
 echo 'nameserver 192.0.2.1' > /run/resolv.conf
 mkdir -p "$(dirname "$resolv")"
 [ -e "$resolv" ] || touch "$resolv"

@@ -48,6 +48,11 @@ echo6       AAAA  {ECHO_V6}
 short    1  A     198.18.1.12
 https       HTTPS 1 . alpn=h3,h2 ipv4hint=198.18.1.13
 https       A     198.18.1.13
+ech         HTTPS 1 . alpn=h2 ech=AARBQkNE
+moved       DNAME below
+www.below   A     198.18.1.15
+nat64       AAAA  64:ff9b::a01:203
+nat64       AAAA  2001:2:0:2::16
 rebind      A     10.1.2.3
 mixed       A     10.1.2.3
 mixed       A     198.18.1.14

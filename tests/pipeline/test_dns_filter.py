@@ -5,6 +5,7 @@ import signal
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -327,3 +328,33 @@ def test_certificates_that_cannot_be_read_are_said_at_the_start() -> None:
             assert b"is no readable file of CA certificates in PEM form" in messages
 
     asyncio.run(play())
+
+
+def test_lists_are_in_use_before_the_first_answer_and_read_again_on_sighup(tmp_path: Path) -> None:
+    path = tmp_path / "ads.txt"
+    path.write_text("0.0.0.0 www.example.com\n")
+
+    async def scenario(one: World) -> None:
+        reply = await one.query(ask(edns=True))
+        assert read(reply).rcode().name == "NXDOMAIN"
+        ((code, text),) = errors(reply)
+        assert (code, text.startswith("name-denied: deny.lists"), text.endswith(':1 "www.example.com"')) == (
+            15,
+            True,
+            True,
+        )
+        sample = await one.sample()
+        assert (sample.drops, sample.gauges["listed"]) == ({"name-denied": 1}, 1)
+        path.write_text("0.0.0.0 www.example.net\n")
+        number = 1
+        while one.process.returncode is None and not texts(reply):
+            one.process.send_signal(signal.SIGHUP)
+            number += 1
+            reply = await one.query(ask(number=number))
+            await asyncio.sleep(0.05)
+        assert texts(reply) == ["www.example.com. 300 A 198.18.1.1"]
+        path.unlink()
+        while not any("is missing" in note for note in (await one.sample()).notes):
+            await asyncio.sleep(0.05)
+
+    run(scenario, answering(RECORD), f'deny.lists=["{path}"]')

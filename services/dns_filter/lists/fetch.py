@@ -22,7 +22,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import httpx2
 import msgspec
 
-from netstack.runtime.values import is_address
+from netstack.runtime.values import is_address, parse_list
 from services.dns_filter.lists.builder import Builder
 from services.dns_filter.lists.files import MAX_OCTETS
 
@@ -146,10 +146,7 @@ class Fetcher:
             answer = await self._get_any(parts, addresses, known, partial)
             if isinstance(answer, _Kept):
                 return answer
-            target = urljoin(place, answer)
-            if urlsplit(target).scheme not in ({"https"} if parts.scheme == "https" else {"http", "https"}):
-                raise FetchError(f"redirected to {target}, which is not https")
-            place = target
+            place = _redirected(place, answer)
         raise FetchError(f"redirected more than {MAX_REDIRECTS} times")
 
     def _known(self, url: str) -> _Kept:
@@ -193,6 +190,18 @@ class Fetcher:
                 raise FetchError("it is compressed although that was not asked for")
             await _write(response, partial)
             return _Kept(known.url, response.headers.get("etag", ""), response.headers.get("last-modified", ""))
+
+
+def _redirected(place: str, location: str) -> str:
+    """Where to go on; never from https to what anybody on the way could change."""
+    try:
+        target = urljoin(place, location)
+        parse_list(target)
+        if target.startswith("https://") or (target.startswith("http://") and place.startswith("http://")):
+            return target
+    except ValueError:
+        pass
+    raise FetchError(f"redirected to {location[:100]!r}, which is no URL to go to from {place.partition(':')[0]}")
 
 
 async def _write(response: httpx2.Response, partial: Path) -> None:

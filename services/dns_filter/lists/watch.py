@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from netstack.runtime.config import Config
+from netstack.runtime.values import CACHE_DIRECTORY
 from services.dns_filter.lists.files import Found, Source, Stamp, Work, generation, open_lists, stamp
 from services.dns_filter.lists.lookup import Lists
 
 if TYPE_CHECKING:
     from services.dns_filter.lists import fetch
-
-SYSTEM_CACHE: Final = Path("/var/cache/netstack")
 
 _LOOK: Final = 1.0  # seconds
 _COMPILE_WITHIN: Final = 120.0  # seconds
@@ -195,7 +194,7 @@ def _cache(configured: str, directory: Path) -> Path:
         return path
     environment = os.environ
     home = Path(environment.get("XDG_CACHE_HOME") or f"{environment.get('HOME', '/nonexistent')}/.cache")
-    for path in (SYSTEM_CACHE, home / "netstack"):
+    for path in (Path(CACHE_DIRECTORY), home / "netstack"):
         with contextlib.suppress(OSError):
             path.mkdir(mode=0o700, exist_ok=True)
             if os.access(path, os.W_OK):

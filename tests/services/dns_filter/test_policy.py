@@ -3,6 +3,7 @@
 import pytest
 
 from services.dns_filter.names import to_wire
+from tests.services.dns_filter.lists.reading import build
 from tests.services.dns_filter.messages import address, policy
 
 
@@ -27,7 +28,38 @@ def names(*texts: str) -> tuple[bytes, ...]:
     ],
 )  # fmt: skip
 def test_denied_names(chain: tuple[str, ...], rule: str | None) -> None:
-    assert policy(denied=("ads.test",), allowed=("good.ads.test",)).denied_by(names(*chain)) == rule
+    found = policy(denied=("ads.test",), allowed=("good.ads.test",)).denied_by(names(*chain))
+    assert found == (rule and f'deny.names "{rule}"')
+
+
+@pytest.mark.parametrize(
+    ("chain", "rule"),
+    [
+        (("www.listed.test",), 'deny.lists /0:1 "listed.test"'),
+        (("good.listed.test",), None),
+        (("fine.listed.test",), None),
+        (("mine.listed.test",), None),
+        (("ads.test",), 'deny.names "ads.test"'),
+        (("x.ads.test",), 'deny.names "ads.test"'),
+        (("fine.ads.test",), None),
+        (("www.test", "www.listed.test"), 'deny.lists /0:1 "listed.test"'),
+        (("www.test", "good.listed.test"), None),
+        (("good.listed.test", "www.listed.test"), None),
+        (("good.listed.test", "ads.test"), 'deny.names "ads.test"'),
+        (("mine.listed.test", "www.listed.test", "ads.test"), None),
+    ],
+    ids=[
+        "a listed name", "excepted by the list", "allowed by allow.lists", "allowed by allow.names", "deny.names",
+        "deny.names against an exception of a list", "deny.names against allow.lists", "an alias of a listed name",
+        "an alias of an excepted one", "where the asked name is excepted, lists do not matter",
+        "but deny.names do", "where it is allowed, nothing does",
+    ],
+)  # fmt: skip
+def test_precedence_of_lists(chain: tuple[str, ...], rule: str | None) -> None:
+    rules = policy(denied=("ads.test",), allowed=("mine.listed.test",))
+    listed = b"||listed.test^\n@@||good.listed.test^\n@@||x.ads.test^\n"
+    rules.use(build(listed, allows=(b"fine.listed.test\nfine.ads.test\n",)))
+    assert rules.denied_by(names(*chain)) == rule
 
 
 @pytest.mark.parametrize(

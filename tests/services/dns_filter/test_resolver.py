@@ -9,12 +9,14 @@ import pytest
 from netstack.runtime.config import Config, Deny, Dns
 from services.dns_filter import resolver as module
 from services.dns_filter.leases import Leases
+from services.dns_filter.lists.lookup import Lists
 from services.dns_filter.policy import Policy
 from services.dns_filter.queries import Bridge, Client
 from services.dns_filter.query import Query, emit_upstream
 from services.dns_filter.resolver import Resolver
 from services.dns_filter.upstreams.pool import Pool
 from services.dns_filter.upstreams.upstream import UpstreamError
+from tests.services.dns_filter.lists.reading import build
 from tests.services.dns_filter.messages import ask, errors, read, respond, texts
 from tests.services.dns_filter.tracker_link import World, run, until
 
@@ -49,7 +51,7 @@ class Asker:
     """Clients, and what they get."""
 
     def __init__(self, world: World, upstream: Told) -> None:
-        policy = Policy(world.runtime.config)
+        policy = self.policy = Policy(world.runtime.config)
         self.leases = Leases(world.runtime, lambda: None)
         self.resolver = Resolver(world.runtime, policy, Pool([upstream], policy), self.leases)
         self.got: list[bytes] = []
@@ -164,6 +166,23 @@ def test_denied_name_is_not_asked() -> None:
         assert upstream.asked == []
 
     run(story, Config(deny=Deny(names=["ads.test"])))
+
+
+def test_listed_name_is_denied_from_the_moment_its_list_is_in_use() -> None:
+    async def story(world: World) -> None:
+        asker = Asker(world, Told())
+        asker.send(ask(edns=True))
+        assert texts((await asker.replies(1))[0])
+        asker.policy.use(build(b"# why\n||example.com^\n"))
+        asker.send(ask(edns=True, number=2))
+        assert read(asker.got[1]).rcode().name == "NXDOMAIN"
+        assert errors(asker.got[1]) == [(15, 'name-denied: deny.lists /0:2 "example.com"')]
+        asker.policy.use(Lists())
+        asker.send(ask(edns=True, number=3))
+        assert texts((await asker.replies(3))[2])
+        assert world.runtime.counters.drops == {"name-denied": 1}
+
+    run(story)
 
 
 @pytest.mark.parametrize(

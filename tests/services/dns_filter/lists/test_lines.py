@@ -54,11 +54,12 @@ def test_what_a_line_says(line: str, entries: list[Entry]) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "example.com##.banner", "##.banner"[2:] + "##x", "example.com#@#.banner", "example.com#?#x", "example.com#$#x",
-        "/banner[0-9]+/", "||ads.example/path^", "||ads.example:8080^", "||ads.*^", "||ads.", "||ads", "|https://ads.example^",
-        "|ads.example", "ads.example^", "||192.0.2.1^", "||ads.example^$script", "||ads.example^$domain=a.example",
-        "@@||good.example^$document", "@@||good.example^$domain=a.example", "@@good.example", "||ads.example^$dnstype=AAAA",
-        "-banner-$image",
+        "example.com##.banner", ".banner##x", "example.com#@#.banner", "example.com#?#x", "example.com#$#x",
+        "/banner[0-9]+/", "||ads.example/path^", "||ads.example:8080^", "||ads.*^", "||ads.", "||ads",
+        "|https://ads.example^", "|ads.example", "ads.example^", "||192.0.2.1^",
+        "||ads.example^$script", "||ads.example^$domain=a.example",
+        "@@||good.example^$document", "@@||good.example^$domain=a.example", "@@good.example",
+        "||ads.example^$dnstype=AAAA", "-banner-$image",
     ],
 )  # fmt: skip
 def test_what_no_dns_filter_can_do_is_ignored_and_counted(line: str) -> None:
@@ -121,7 +122,9 @@ LINES = st.one_of(
     st.builds(
         "{}{}{}".format,
         st.sampled_from(["", "0.0.0.0 ", "127.0.0.1  ", ":: ", "||", "|", "@@||", "*.", ".", "||*."]),
-        st.sampled_from(["a.b", "A.b.c", "a..b", "a-.b", "a.-b", "a.b.", "1.2", "1.2.3.4", "a", f"{'x' * 64}.b", "a.b1"]),
+        st.sampled_from(
+            ["a.b", "A.b.c", "a..b", "a-.b", "a.-b", "a.b.", "1.2", "1.2.3.4", "a", f"{'x' * 64}.b", "a.b1"]
+        ),
         st.sampled_from(["", "^", "^|", " # x", "#x", "^$important", "^$script", "\r", " ", " c.d"]),
     ),
 )

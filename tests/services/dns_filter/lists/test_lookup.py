@@ -103,7 +103,9 @@ RULE = st.builds("{}{}".format, st.sampled_from(["0.0.0.0 ", "", "*.", "||", "||
 
 
 @given(st.lists(RULE, max_size=12), st.lists(NAME, min_size=1, max_size=8), st.randoms())
-def test_verdict_is_that_of_the_rules_one_by_one_in_any_order(rules: list[str], asked: list[str], order: random.Random) -> None:
+def test_verdict_is_that_of_the_rules_one_by_one_in_any_order(
+    rules: list[str], asked: list[str], order: random.Random
+) -> None:
     text = "\n".join(rules).encode()
     entries = naive(text)
     shuffled = list(rules)

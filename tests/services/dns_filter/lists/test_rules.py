@@ -23,7 +23,9 @@ RULES = st.tuples(st.integers(0, 1023), st.integers(1, MAX_LINE), st.integers(1,
 
 
 @given(RULES, RULES)
-def test_rules_are_packed_in_the_order_of_lists_and_lines(one: tuple[int, int, int], other: tuple[int, int, int]) -> None:
+def test_rules_are_packed_in_the_order_of_lists_and_lines(
+    one: tuple[int, int, int], other: tuple[int, int, int]
+) -> None:
     assert unpack(pack(*one)) == one
     assert (pack(*one) < pack(*other)) == (one < other)
     first = min(one[:2], other[:2])
@@ -42,7 +44,8 @@ def test_names(name: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"", b".", b"a..b", b"-a.b", b"a-.b", b"a b", "mün.example".encode(), b"a" * 64, b"a." * 127 + b"aa", b"a/b"]
+    "name",
+    [b"", b".", b"a..b", b"-a.b", b"a-.b", b"a b", "mün.example".encode(), b"a" * 64, b"a." * 127 + b"aa", b"a/b"],
 )
 def test_what_is_no_name(name: bytes) -> None:
     with pytest.raises(ListLineError, match="is no domain name"):

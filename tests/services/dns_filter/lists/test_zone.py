@@ -51,8 +51,9 @@ def test_policy_zone() -> None:
 @pytest.mark.parametrize(
     "record",
     [
-        "32.1.2.0.192.rpz-ip CNAME .", "ns.example.rpz-nsdname CNAME .", "24.0.0.0.10.rpz-client-ip CNAME rpz-passthru.",
-        "a.example CNAME rpz-tcp-only.", "a.example CNAME walled.example.", "a.example A 192.0.2.1", "a.example TXT x",
+        "32.1.2.0.192.rpz-ip CNAME .", "ns.example.rpz-nsdname CNAME .",
+        "24.0.0.0.10.rpz-client-ip CNAME rpz-passthru.", "a.example CNAME rpz-tcp-only.",
+        "a.example CNAME walled.example.", "a.example A 192.0.2.1", "a.example TXT x",
         "$INCLUDE /etc/passwd", "$GENERATE 1-3 a$ CNAME .",
     ],
     ids=str,
@@ -79,9 +80,14 @@ def test_parenthesis_that_is_never_closed_costs_a_hundred_lines() -> None:
 
 
 def test_names_may_be_written_with_their_zone() -> None:
-    text = "rpz.test. 60 IN SOA localhost. root.localhost. 1 2 3 4 5\nads.example.rpz.test. CNAME .\nb.example CNAME .\n"
+    text = (
+        "rpz.test. 60 IN SOA localhost. root.localhost. 1 2 3 4 5\nads.example.rpz.test. CNAME .\nb.example CNAME .\n"
+    )
     assert read(text)[0] == [(2, "ads.example", AT), (3, "b.example", AT)]
-    text = "$ORIGIN rpz.test.\n@ SOA localhost. root.localhost. 1 2 3 4 5\n*.ads.example CNAME .\n$ORIGIN example.rpz.test.\nb CNAME .\n"
+    text = (
+        "$ORIGIN rpz.test.\n@ SOA localhost. root.localhost. 1 2 3 4 5\n*.ads.example CNAME .\n"
+        "$ORIGIN example.rpz.test.\nb CNAME .\n"
+    )
     assert read(text)[0] == [(3, "ads.example", BELOW), (5, "b.example", AT)]
 
 
