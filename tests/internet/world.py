@@ -25,8 +25,9 @@ PROGRAMS = (
     "unbound", "nginx", "iperf3", "openssl", "redis-server", "tcpdump", "curl", "dig", "ping",
 )  # fmt: skip
 
-# A machine has its own /run, /tmp and /var/cache, so that whatever is left there was left by what ran in it; its resolv.conf leads
-# nowhere, so that a query that escapes fails; and /dev/net/tun is open to everybody, as on most distributions.
+# A machine has its own /run, /tmp and /var/cache, so that whatever is left there was left by what ran in it; its
+# resolv.conf leads nowhere, so that a query that escapes fails; and /dev/net/tun is open to everybody, as on most
+# distributions.
 _HOST = """
 resolv=$(readlink -f /etc/resolv.conf)
 mount -t tmpfs -o mode=755 tmpfs /run
