@@ -49,6 +49,7 @@ class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     cache: bool = True
     tls_ca: str = ""  # a file of CA certificates; empty: the system's
     private_names: list[str] = []  # names whose answers may hold private addresses
+    encrypted_names: list[str] = []  # names of resolvers that speak encrypted DNS, beside those that are known
     canaries: bool = True  # tell browsers, by the names they ask for it, to leave DNS to us
 
 

@@ -125,6 +125,7 @@ def _lists(config: Config) -> Iterator[Problem]:
     yield from _parse_each(("allow", "names"), config.allow.names, parse_name)
     yield from _parse_each(("deny", "names"), config.deny.names, parse_name)
     yield from _parse_each(("dns", "private_names"), config.dns.private_names, parse_name)
+    yield from _parse_each(("dns", "encrypted_names"), config.dns.encrypted_names, parse_name)
     yield from _parse_each(("allow", "lists"), config.allow.lists, parse_list)
     yield from _parse_each(("deny", "lists"), config.deny.lists, parse_list)
     lists = config.lists

@@ -75,12 +75,15 @@ class Policy:
     """The configured rules."""
 
     def __init__(
-        self, mode: str, rules: Iterable[Rule], allowed_names: Iterable[str], private_names: Iterable[str]
-    ) -> None:
+        self, mode: str, rules: Iterable[Rule], allowed_names: Iterable[str], private_names: Iterable[str],
+        resolver_names: Iterable[str] = (),
+    ) -> None:  # fmt: skip
+        """resolver_names are those of resolvers that speak encrypted DNS, beside RESOLVER_NAMES."""
         self._mode = mode
         self._rules = tuple(map(_compile, rules))
         self._allowed_names = NameSet(allowed_names)
         self._private_names = NameSet(private_names)
+        self._resolver_names = NameSet(resolver_names)
 
     @property
     def audits(self) -> bool:
@@ -119,7 +122,7 @@ class Policy:
         refused = len(unique) - len(allowed)
         if self._allowed_names.covers(name):
             return Grant(allowed, "allow.names", [], refused)
-        if RESOLVER_NAMES.covers(name):
+        if RESOLVER_NAMES.covers(name) or self._resolver_names.covers(name):
             return Grant([], "", allowed, refused)
         rule = "dns.private_names" if self._private_names.covers(name) else "answer"
         return Grant(allowed, rule, [], refused)

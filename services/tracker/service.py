@@ -289,7 +289,8 @@ class Tracker:
 def _policy(config: Config) -> Policy:
     parsed = map(parse_allowed_network, config.allow.networks)
     rules = [Rule(allowed.network, allowed.port, allowed.protocol) for allowed in parsed]
-    return Policy(config.whitelist.mode, rules, config.allow.names, config.dns.private_names)
+    dns = config.dns
+    return Policy(config.whitelist.mode, rules, config.allow.names, dns.private_names, dns.encrypted_names)
 
 
 def _store(runtime: Runtime) -> Store:

@@ -89,6 +89,20 @@ def test_denied_name_does_not_exist_and_its_address_is_not_reached(internet: Int
     assert "198.18.1.10" in done.text, done
 
 
+def test_resolver_that_speaks_encrypted_dns_is_resolved_but_not_reached(internet: Internet) -> None:
+    script = ["sh", "-c", f"{' '.join(DIG)} +short dns.test; curl -sS --max-time 5 https://dns.test:853"]
+    settings = {"dns.encrypted_names": '["dns.test"]'}
+    done = internet.netstack_exec(script, settings)
+    assert (done.code, done.text) == (7, "198.18.1.53\n"), done
+    with internet.sandbox(settings) as sandbox:
+        sandbox.run(["curl", "-sS", "http://dns.test/hello"])
+        assert sandbox.process("tracker")["drops"] == {"encrypted-dns": 1}
+    allowed = internet.netstack_exec(
+        ["curl", "-sS", "http://dns.test/hello"], {**settings, "allow.names": '["dns.test"]'}
+    )
+    assert allowed.ok().text == "hello from the small internet\n"
+
+
 def test_upstream_that_does_not_answer_gives_servfail_and_one_message(internet: Internet) -> None:
     # Nobody listens on port 54.
     settings = {"dns.upstreams": '["udp://198.18.0.1:54"]', "dns.timeout": "1"}

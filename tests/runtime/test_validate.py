@@ -45,6 +45,7 @@ def test_the_defaults_are_valid() -> None:
         pytest.param('deny.lists=["https://a.example:0/x"]', "no valid port", id="a list at no port"),
         pytest.param('deny.lists=["/etc/"]', "is no file", id="a folder as list"),
         pytest.param('deny.lists=["/etc/x", "https://a.example/x?y=z"]', None, id="a file and a URL"),
+        pytest.param('dns.encrypted_names=["a b"]', "dns.encrypted_names[0]", id="a resolver's name that is none"),
         pytest.param("lists.cache=x", "must be an absolute path", id="a relative folder for what is fetched"),
         pytest.param("lists.tls_ca=/none", "no such file", id="no certificates for lists"),
         pytest.param("lists.refresh=1", "lists.refresh", id="lists fetched each second"),

@@ -56,6 +56,7 @@ class Watcher:
         ]
         self._loaded: Stamp = []
         self._missing: set[str] = set()
+        self._read: set[str] = set()
         self._hurry = asyncio.Event()
         self._fetching: set[asyncio.Task[None]] = set()
         self._child: asyncio.subprocess.Process | None = None
@@ -133,6 +134,11 @@ class Watcher:
             self._loaded = state  # tried again when something changes
             return
         self._loaded = state
+        lost = [source.text for source, each in zip(self._sources, found, strict=True) if each.failure]
+        if any(text in self._read for text in lost):
+            _log.error("lists are not loaded: %s cannot be read; what was in use stays in use", ", ".join(lost))
+            return
+        self._read = {source.text for source in self._sources}.difference(lost)
         self.names = sum(each.entries for each in found)
         self._use(lists)
         _log.info("%d names of %d lists in use after %.1f s", self.names, len(found), time.monotonic() - began)
@@ -171,7 +177,7 @@ class Watcher:
 def _report(source: Source, found: Found) -> None:
     where = f"{source.key} {source.text}"
     if found.failure:
-        _log.warning("%s denies and allows nothing: it cannot be read: %s", where, found.failure)
+        _log.warning("%s says nothing: it cannot be read by user %d: %s", where, os.geteuid(), found.failure)
         return
     _log.info(
         "%s: %d names, %d rules ignored, %d with options that do not count, %d lines wrong",

@@ -210,6 +210,14 @@ def test_a_resolvers_name_resolves_but_leases_nothing() -> None:
     assert (grant.leased, grant.withheld, grant.refused) == ([], packed(NOWHERE), 1)
 
 
+def test_further_names_of_resolvers_are_like_the_known_ones() -> None:
+    rules = Policy("enforce", (), ("open.doh.example",), (), ("doh.example",))
+    assert rules.grant("a.doh.example", packed(NOWHERE)).withheld == packed(NOWHERE)
+    assert rules.grant("dns.google", packed(NOWHERE)).withheld == packed(NOWHERE)
+    assert rules.grant("open.doh.example", packed(NOWHERE)).leased == packed(NOWHERE)
+    assert rules.grant("example", packed(NOWHERE)).leased == packed(NOWHERE)
+
+
 def test_unless_that_name_is_allowed() -> None:
     grant = policy(allowed=("cloudflare-dns.com",)).grant("mozilla.cloudflare-dns.com", packed(NOWHERE))
     assert (grant.leased, grant.withheld, grant.rule) == (packed(NOWHERE), [], "allow.names")

@@ -153,6 +153,24 @@ def test_compiling_that_fails_changes_nothing(
     play(story)
 
 
+def test_list_that_can_no_longer_be_read_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "ads.txt"
+    path.write_text("a.example\n")
+
+    async def story() -> None:
+        async with World(tmp_path, [str(path)]) as world:
+            path.unlink()
+            path.mkdir()
+            await world.until(lambda: "cannot be read" in caplog.text)
+            assert (len(world.used), world.denies("a.example")) == (1, True)
+            path.rmdir()
+            path.write_text("b.example\n")
+            await world.until(lambda: len(world.used) == 2)
+            assert world.denies("b.example")
+
+    play(story)
+
+
 def test_what_is_wrong_is_named_by_file_and_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     path = tmp_path / "ads.txt"
