@@ -10,6 +10,7 @@ class Reason(StrEnum):
     NOT_WHITELISTED = "not-whitelisted"
     QUIC_BLOCKED = "quic-blocked"
     NAME_DENIED = "name-denied"
+    LISTS_LOADING = "lists-loading"
     ENCRYPTED_DNS = "encrypted-dns"
     REBIND = "rebind"
     TRACKER_DOWN = "tracker-down"

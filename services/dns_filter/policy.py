@@ -20,6 +20,8 @@ class Policy:
         self._private_names = NameSet(config.dns.private_names)
         self.lists = Lists()
         """What `allow.lists` and `deny.lists` say; replaced as a whole (use) when one of them changes."""
+        self.is_loaded = not (config.allow.lists or config.deny.lists)
+        """Whether the lists have been looked at: before that nothing can be said about a name."""
         self._canaries = config.dns.canaries
         self._networks: list[Network] = [parse_allowed_network(text).network for text in config.allow.networks]
         self.remove_h3 = config.quic.block
@@ -50,6 +52,7 @@ class Policy:
     def use(self, lists: Lists) -> None:
         """Look names up in these lists from now on."""
         self.lists = lists
+        self.is_loaded = True
 
     def canary(self, qname: bytes) -> Canary | None:
         """How to answer a name by which software asks whether to leave DNS to us; None where it is passed on."""

@@ -67,6 +67,10 @@ class Resolver:
 
     def receive(self, octets: bytes, client: Client) -> bool:
         """Take a message; whether the client's `reply` will be, or has been, called for it."""
+        if not self._policy.is_loaded:
+            # Silence: it asks again when the lists are there, and a refusal would be passed on to the user.
+            self._counters.drop(Reason.LISTS_LOADING)
+            return False
         try:
             query = parse(octets)
         except UnanswerableError as error:

@@ -47,6 +47,7 @@ class DnsFilter:
         self._counters = runtime.counters
         self._welcome = False
         self._joined = False
+        self._listed = False
         self._idle_looks = 0
         policy = Policy(runtime.config)
         transports = make_transports(runtime.config, partial(self._counters.drop, Reason.UPSTREAM_MISMATCH))
@@ -55,27 +56,28 @@ class DnsFilter:
         self._resolver = Resolver(runtime, policy, self._pool, self._leases)
         self._stream = StreamServer(runtime.topology.dns / runtime.worker, self._resolver.receive, self._counters.drop)
         self._lists = Watcher(runtime.config, runtime.topology.directory / "lists", self._addresses_of, policy.use)
+        self._tunnel = Tunnel(runtime, self._on_batch, on_welcome=self._on_welcome)
         runtime.before_sample = self._measure
+        runtime.on_drain = self._drain
 
     async def start(self) -> None:
-        """Listen, once the lists are in use: nothing is to be answered without them."""
+        """Listen."""
+        await self._stream.start()
         self._runtime.on_stop.append(self._lists.close)
         self._runtime.loop.add_signal_handler(signal.SIGHUP, self._lists.hurry)
-        await self._load_lists()
-        self._tunnel = Tunnel(self._runtime, self._on_batch, on_welcome=self._on_welcome)
-        self._runtime.on_drain = self._drain
-        await self._stream.start()
         self._runtime.on_stop.append(self._pool.close)
         self._runtime.on_stop.append(self._stream.close)
+        await self._load_lists()
 
     async def _load_lists(self) -> None:
-        """Until they are in use no query comes: tun_io does not know us yet, and drops what is asked."""
+        """Be ready once they are in use. Until then no query is taken (Policy.is_loaded); its client asks again."""
         loading = self._runtime.spawn(self._lists.start())
         await asyncio.wait([loading], timeout=_LISTS_WITHIN)
         if not loading.done():
             _log.warning("the lists are not in use yet; names are answered once they are")
-            self._runtime.ready()
-            await asyncio.wait([loading])
+        self._listed = True
+        self._ready()
+        await asyncio.wait([loading])
         self._runtime.spawn(self._lists.watch())
 
     def _on_welcome(self) -> None:
@@ -87,7 +89,7 @@ class DnsFilter:
         self._ready()
 
     def _ready(self) -> None:
-        if self._welcome and self._joined:
+        if self._welcome and self._joined and self._listed:
             self._welcome = self._joined = False
             self._runtime.ready()
             self._runtime.spawn(self._prepare())

@@ -66,7 +66,7 @@ class Watcher:
         """What does not work, in a line for `netstack status`."""
 
     async def start(self) -> None:
-        """Use what there is; waits a little for what was never fetched."""
+        """Use what there is, nothing if need be; waits a little for what was never fetched."""
         if not self._sources:
             return
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -74,6 +74,8 @@ class Watcher:
         if new:
             await asyncio.wait(self._fetch(new, at_once=True), timeout=_FIRST_FETCH)
         await self._load(stamp(self._sources))
+        if not self._read:
+            self._use(Lists())
 
     async def watch(self) -> None:
         """Look for changes for as long as the process lives."""
@@ -151,7 +153,10 @@ class Watcher:
     def _say_missing(self, gone: Sequence[str]) -> None:
         for text in gone:
             if text not in self._missing and text.startswith("/"):
-                _log.warning("list %s cannot be found: what was in use stays in use until it is there", text)
+                _log.warning(
+                    "list %s is not there, or user %d may not look: what is in use stays in use until it is",
+                    text, os.geteuid(),
+                )  # fmt: skip
         self._missing = set(gone)
 
     async def _compile(self, name: str) -> None:

@@ -168,6 +168,18 @@ def test_denied_name_is_not_asked() -> None:
     run(story, Config(deny=Deny(names=["ads.test"])))
 
 
+def test_nothing_is_answered_before_the_lists_are_in_use() -> None:
+    async def story(world: World) -> None:
+        asker = Asker(world, Told())
+        assert not asker.send(ask())
+        assert world.runtime.counters.drops == {"lists-loading": 1}
+        asker.policy.use(Lists())
+        assert asker.send(ask())
+        assert texts((await asker.replies(1))[0])
+
+    run(story, Config(deny=Deny(lists=["/x"])))
+
+
 def test_listed_name_is_denied_from_the_moment_its_list_is_in_use() -> None:
     async def story(world: World) -> None:
         asker = Asker(world, Told())

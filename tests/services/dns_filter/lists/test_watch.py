@@ -116,7 +116,7 @@ def test_file_that_is_gone_stays_in_use_and_is_said(tmp_path: Path, caplog: pyte
             assert world.denies("b.example")
 
     play(story)
-    assert len([record for record in caplog.records if "cannot be found" in record.message]) == 1
+    assert len([record for record in caplog.records if "is not there" in record.message]) == 1
 
 
 def test_file_that_is_missing_from_the_start_leaves_the_others(tmp_path: Path) -> None:
