@@ -56,7 +56,7 @@ def filter_answer(octets: bytes, query: Query, policy: Policy) -> Answer:
     """What may be given to clients of an answer that matched the query; raises MalformedMessageError."""
     try:
         first = read(octets, query)
-        rebuild = first.has_other_opt
+        rebuild = first.has_stray
     except MalformedMessageError as error:
         # One bad record must not lose the message: what does parse is kept.
         _log.debug("answer to %s is rebuilt: %s", query, error)

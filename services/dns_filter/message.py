@@ -179,6 +179,11 @@ def name_text(name: bytes) -> str:
     return ".".join(labels) or "."
 
 
+def is_meta(rtype: int) -> bool:
+    """Whether a type is one of messages, not of data: OPT, TSIG and their like (RFC 6895 section 3.1)."""
+    return rtype == OPT or 128 <= rtype <= 255
+
+
 def rcode_text(rcode: int) -> str:
     """An rcode as people write it."""
     return _RCODE_NAMES.get(rcode) or f"RCODE{rcode}"

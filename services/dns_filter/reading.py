@@ -45,13 +45,15 @@ class Reading:
 
     @property
     def opt(self) -> Record | None:
-        """The OPT record, where it is the last record and there is no other; it can then be cut off."""
-        return self.records[-1] if self.records and self.records[-1].rtype == dns.OPT else None
+        """The OPT record, where it is the last record and stands where it belongs; it can then be cut off."""
+        last = self.records[-1] if self.records else None
+        return last if last is not None and last.rtype == dns.OPT and last.section == dns.ADDITIONAL else None
 
     @property
-    def has_other_opt(self) -> bool:
-        """Whether there is an OPT record that cannot simply be cut off."""
-        return any(record.rtype == dns.OPT for record in self.records[:-1])
+    def has_stray(self) -> bool:
+        """Whether a record says something of the message, not of a name (message.is_meta), and cannot be cut off."""
+        opt = self.opt
+        return any(dns.is_meta(record.rtype) and record is not opt for record in self.records)
 
 
 def read(octets: bytes, query: Query) -> Reading:

@@ -10,9 +10,18 @@ import dns.rdatatype
 import dns.rrset
 from dns.rdtypes import svcbbase
 
-from services.dns_filter.message import MAX_MESSAGE, MalformedMessageError
+from services.dns_filter.message import (
+    IN,
+    MAX_MESSAGE,
+    MalformedMessageError,
+    is_meta,
+    question_end,
+    read_header,
+    walk,
+)
 from services.dns_filter.reading import is_h3
 
+_STRAY: Final = 65280  # a type for private use (RFC 6895 section 3.1): what is removed whole
 _HINTS: Final = (svcbbase.ParamKey.IPV4HINT, svcbbase.ParamKey.IPV6HINT)
 
 
@@ -22,16 +31,32 @@ def rewrite(octets: bytes, removed: frozenset[bytes], *, remove_h3: bool, remove
     Raises MalformedMessageError where nothing can be made of it.
     """
     try:
-        message = dns.message.from_wire(octets, continue_on_error=True, ignore_trailing=True)
+        message = dns.message.from_wire(_without_meta(octets), continue_on_error=True, ignore_trailing=True)
         for section in (message.answer, message.authority, message.additional):
             cleaned = (_clean(rrset, removed, remove_h3=remove_h3, remove_ech=remove_ech) for rrset in section)
-            section[:] = [rrset for rrset in cleaned if rrset is not None]
+            section[:] = [rrset for rrset in cleaned if rrset is not None and rrset.rdtype != _STRAY]
         message.use_edns(edns=False)
         # What has been changed is no longer what was validated.
         message.flags &= ~dns.flags.AD
         return message.to_wire(max_size=MAX_MESSAGE)
     except Exception as error:  # noqa: BLE001  dnspython raises ValueError, struct.error and others besides its own
         raise MalformedMessageError(f"cannot be rebuilt: {error}") from None
+
+
+def _without_meta(octets: bytes) -> bytes:
+    """The message with its OPT and TSIG records disguised: dnspython gives up a message in which one is misplaced.
+
+    They are not cut out, since pointers count from the beginning of the message.
+    """
+    try:
+        records = walk(octets, question_end(octets), read_header(octets))
+    except MalformedMessageError:
+        return octets
+    changed = bytearray(octets)
+    for record in records:
+        if is_meta(record.rtype):
+            changed[record.ttl_at - 4 : record.ttl_at] = _STRAY.to_bytes(2, "big") + IN.to_bytes(2, "big")
+    return bytes(changed)
 
 
 def _clean(

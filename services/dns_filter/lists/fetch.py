@@ -216,6 +216,8 @@ async def _write(response: httpx2.Response, partial: Path) -> None:
 
 def _reason(error: Exception) -> str:
     """What lies beneath httpx2's wrapping."""
+    if isinstance(error, httpx2.TimeoutException):
+        return f"no answer within {_CONNECT_WITHIN:.0f} s"
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):

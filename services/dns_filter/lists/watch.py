@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _LOOK: Final = 1.0  # seconds
 _COMPILE_WITHIN: Final = 120.0  # seconds
-_FIRST_FETCH: Final = 5.0  # seconds for which a start waits for lists that were never fetched
+_FIRST_FETCH: Final = 4.0  # seconds for which a start waits for lists that were never fetched
 
 _log = logging.getLogger(__name__)
 
@@ -181,6 +181,8 @@ class Watcher:
 
 def _report(source: Source, found: Found) -> None:
     where = f"{source.key} {source.text}"
+    if found.failure and source.path != source.text:
+        return  # why it was not fetched has been said
     if found.failure:
         _log.warning("%s says nothing: it cannot be read by user %d: %s", where, os.geteuid(), found.failure)
         return

@@ -1,5 +1,6 @@
 """Filtering an answer, and the form in which it is kept."""
 
+import dns.message
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -178,3 +179,35 @@ def test_any_octets_are_filtered_or_refused(parts: list[bytes], count: int) -> N
     reply = emit_answer(asked, got, udp=True, age=1, max_ttl=5)
     assert reply[:2] == b"\x12\x34"
     assert len(reply) <= 512
+
+
+@given(
+    st.sampled_from([1, 2, 5, 6, 12, 15, 16, 28, 33, 39, 41, 43, 46, 47, 48, 50, 52, 64, 65, 250, 257, 65280]),
+    st.binary(max_size=24),
+    st.integers(0, 2),
+)
+def test_record_of_any_octets_loses_no_other(rtype: int, data: bytes, before: int) -> None:
+    asked = query()
+    octets = respond(emit_upstream(asked, 1), "www.example.com. 60 A 198.18.1.1", "www.example.com. 60 A 198.18.1.2")
+    start = 33  # behind the question; each address record has 16 octets
+    odd = b"\xc0\x0c" + rtype.to_bytes(2, "big") + b"\x00\x01\x00\x00\x00\x3c" + len(data).to_bytes(2, "big") + data
+    at = start + 16 * before
+    mixed = octets[:6] + b"\x00\x03\x00\x00\x00\x00" + octets[12:at] + odd + octets[at : start + 32]
+    got = filter_answer(mixed, asked, policy())
+    assert set(got.addresses) >= {address("198.18.1.1"), address("198.18.1.2")}
+    # Of types that are of no concern here, the record is passed on as it is.
+    reply = dns.message.from_wire(emit_answer(asked, got, udp=False), continue_on_error=True)
+    kept = {str(rdata) for rrset in reply.answer for rdata in rrset}
+    assert kept >= {"198.18.1.1", "198.18.1.2"}
+
+
+@pytest.mark.parametrize("section", [6, 8], ids=["among the answers", "in the authority section"])
+def test_misplaced_opt_record_loses_nothing_and_is_gone(section: int) -> None:
+    asked = query(edns=True)
+    octets = respond(emit_upstream(asked, 1), "www.example.com. 60 A 198.18.1.1")[:49]
+    counts = bytearray(octets[:12])
+    counts[section + 1] += 1
+    counts[11] = 0
+    got = filter_answer(bytes(counts) + octets[12:] + bytes.fromhex("00 0029 04d0 00000000 0000"), asked, policy())
+    assert got.addresses == (PUBLIC,)
+    assert texts(emit_answer(asked, got, udp=True)) == ["www.example.com. 60 A 198.18.1.1"]

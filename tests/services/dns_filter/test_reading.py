@@ -91,7 +91,7 @@ def test_encrypted_client_hello_is_seen(params: str, offers: bool) -> None:
 def test_opt_is_found_at_the_end() -> None:
     got = read(respond(ask(), errors=((15, "list x"), (17, ""))), query())
     assert got.opt is not None
-    assert not got.has_other_opt
+    assert not got.has_stray
     assert read_options(got.octets, got.opt) == (0, (b"\x00\x0flist x", b"\x00\x11"))
 
 

@@ -140,6 +140,25 @@ def test_any_octets_are_read(chunks: list[bytes], head: bool) -> None:
         zone.read(chunk)
 
 
+SIMPLE = st.builds(
+    "{} {}CNAME {}".format,
+    st.sampled_from(
+        ["a.b", "*.a.b", "A.b.", "a..b", "a-.b", "a", "*.a", "x.rpz-ip", "1.2", f"{'x' * 64}.b", "*", "@", "a.b1"]
+    ),
+    st.sampled_from(["", "IN ", "60 ", "60 IN\t"]),
+    st.sampled_from([".", "*.", "rpz-passthru.", "a.b.", ". ; x", ".\r", "rpz-drop."]),
+)
+
+
+@given(st.lists(SIMPLE, max_size=12))
+def test_records_are_read_alike_at_once_and_one_by_one(records: list[str]) -> None:
+    text = "".join(f"{record}\n" for record in records)
+    at_once = read(text)
+    one_by_one = read(f"{text}$TTL 60\n")  # a directive has the whole chunk looked at
+    assert (at_once[0], at_once[1]) == (one_by_one[0], one_by_one[1])
+    assert (at_once[2].errors, at_once[2].ignored) == (one_by_one[2].errors, one_by_one[2].ignored)
+
+
 RECORD = st.text(st.sampled_from('ab.*@$()";\\ 01\tA'), max_size=20)
 
 
