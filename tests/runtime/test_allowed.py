@@ -18,7 +18,7 @@ from netstack.runtime.allowed import allowed
         ("quic.ports.0", "an integer from 1 to 65535"),
         ("dns.upstreams", "a non-empty array, each element a string"),
         ("dns.bootstrap", "a table, each value an array, each element a string"),
-        ("deny", "a table with names"),
+        ("deny", "a table with names, lists"),
     ],
 )
 def test_what_may_stand_at_a_key(key: str, words: str) -> None:
