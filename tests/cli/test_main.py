@@ -12,6 +12,7 @@ from netstack.cli.commands.up_command import parse_stages
 from netstack.cli.foreground import Stages
 from netstack.cli.main import COMMANDS
 from netstack.cli.options import UsageError
+from netstack.wire.messages import VERSION
 
 
 def netstack(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
@@ -87,7 +88,7 @@ def test_check_prints_what_is_in_effect(short_path: Path) -> None:
 
 def test_version_tells_what_runs() -> None:
     assert netstack("version").stdout.startswith("netstack ")
-    assert json.loads(netstack("version", "--json").stdout)["frames"] == 1
+    assert json.loads(netstack("version", "--json").stdout)["frames"] == VERSION
 
 
 def test_status_of_nothing_is_not_healthy(short_path: Path) -> None:
