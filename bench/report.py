@@ -56,7 +56,7 @@ def table(measurements: Sequence[Measurement], workloads: Sequence[Workload], co
         summaries = {name: summarize(measurements, workload, name) for name in contenders}
         ratios = [_ratio(summaries[OURS], summaries[name]) for name in others]
         rows.append([workload.title, workload.unit, *map(_spread, summaries.values()), *ratios])
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def cost_table(measurements: Sequence[Measurement], workloads: Sequence[Workload], contenders: Sequence[str]) -> str:
@@ -64,10 +64,10 @@ def cost_table(measurements: Sequence[Measurement], workloads: Sequence[Workload
     rows = [["", "unit", *contenders]]
     for workload in workloads:
         summaries = [summarize(measurements, workload, name) for name in contenders]
-        costs = ["-" if s is None or s.cost is None else _number(s.cost) for s in summaries]
+        costs = ["-" if s is None or s.cost is None else number(s.cost) for s in summaries]
         if set(costs) != {"-"}:
             rows.append([workload.title, workload.cost.unit, *costs])
-    return _aligned(rows) if len(rows) > 1 else ""
+    return aligned(rows) if len(rows) > 1 else ""
 
 
 def problems(measurements: Sequence[Measurement]) -> list[str]:
@@ -87,11 +87,11 @@ def _spread(summary: Summary | None) -> str:
     if summary is None:
         return "failed"
     if summary.least == summary.most:
-        return _number(summary.middle)
-    return f"{_number(summary.middle)} ({_number(summary.least)}-{_number(summary.most)})"
+        return number(summary.middle)
+    return f"{number(summary.middle)} ({number(summary.least)}-{number(summary.most)})"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     """Three digits that mean something; thousands as 12.3k."""
     if value >= 10_000:
         return f"{value / 1000:.0f}k" if value >= 99_950 else f"{value / 1000:.1f}k"
@@ -100,7 +100,8 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if value >= 9.995 else f"{value:.2f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> str:
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as text: the first two columns to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

@@ -55,7 +55,7 @@ class World:
         self._ports = itertools.count(5201)
         self.directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"{_PREFIX}-{os.getpid()}-")))
         self.host = self.namespace("host")
-        self._internet = self.namespace("internet")
+        self.internet = self.namespace("internet")
         self._connect()
         self._start_nginx()
 
@@ -102,7 +102,7 @@ class World:
         with contextlib.ExitStack() as stack:
             server = stack.enter_context(
                 subprocess.Popen(
-                    ["setpriv", "--pdeathsig", "TERM", "nsenter", f"--net={self._internet}", *command],
+                    ["setpriv", "--pdeathsig", "TERM", "nsenter", f"--net={self.internet}", *command],
                     stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                 )
             )  # fmt: skip
@@ -113,7 +113,7 @@ class World:
             yield port
 
     def _connect(self) -> None:
-        host, internet = self.host.name, self._internet.name
+        host, internet = self.host.name, self.internet.name
         _ip("-n", internet, "link", "add", "host0", "type", "veth", "peer", "name", "eth0", "netns", host)
         _ip("-n", internet, "address", "add", "198.18.0.1/24", "dev", "host0")
         _ip("-n", internet, "address", "add", f"{SERVER}/32", "dev", "lo")
@@ -126,7 +126,7 @@ class World:
         (self.directory / "tiny").write_text("A tiny file.\n")
         configuration = self.directory / "nginx.conf"
         configuration.write_text("user root;" + _NGINX.format(directory=self.directory, server=SERVER))
-        nginx = self.start(self._internet, ["nginx", "-e", "stderr", "-c", str(configuration)], log="nginx.log")
+        nginx = self.start(self.internet, ["nginx", "-e", "stderr", "-c", str(configuration)], log="nginx.log")
         pid = self.directory / "nginx.pid"
         wait_until(lambda: pid.exists() or nginx.poll() is not None, "nginx listening")
         if nginx.poll() is not None:
