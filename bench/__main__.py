@@ -20,6 +20,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from bench import cpu
 from bench.contenders import CONTENDERS, Running
+from bench.graph import svg
 from bench.report import Measurement, cost_table, problems, table
 from bench.workloads import WORKLOADS, Reading, Workload, WorkloadError
 from bench.world import World, WorldError, remove_stale
@@ -60,6 +61,9 @@ def main() -> int:
     _show(measurements, workloads, contenders, plan)
     if options.json:
         _write(options.json, measurements, plan)
+    if options.graph:
+        options.graph.parent.mkdir(parents=True, exist_ok=True)
+        options.graph.write_text(svg(measurements, workloads, contenders, _headline(plan)))
     return 1 if any(m.value is None for m in measurements) else 0
 
 
@@ -115,10 +119,7 @@ def _output(running: Running, command: Sequence[str], seconds: float) -> str:
 def _show(
     measurements: list[Measurement], workloads: Sequence[Workload], contenders: Sequence[str], plan: Plan
 ) -> None:
-    machine = f"Linux {platform.release()}, {os.cpu_count()} cores"
-    print(
-        f"{machine}: medians (least-most) of {plan.rounds} rounds of {plan.seconds} s; ratios above 1: ours is faster\n"
-    )
+    print(f"{_headline(plan)}: medians (least-most); ratios above 1: ours is faster\n")
     print(table(measurements, workloads, contenders))
     if costs := cost_table(measurements, workloads, contenders):
         print("\nCPU time of the forwarder's own processes (not the kernel's, the load generator's or the servers'):\n")
@@ -126,6 +127,10 @@ def _show(
     sys.stdout.flush()
     for line in problems(measurements):
         _progress(line)
+
+
+def _headline(plan: Plan) -> str:
+    return f"Linux {platform.release()}, {os.cpu_count()} cores, {plan.rounds} rounds of {plan.seconds} s"
 
 
 def _write(path: Path, measurements: list[Measurement], plan: Plan) -> None:
@@ -148,6 +153,7 @@ def _arguments() -> argparse.Namespace:
         help=f"only these contenders and workloads: {', '.join(names)}",
     )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all of it, e.g. to bench/out/bench.json")
+    parser.add_argument("--graph", type=Path, metavar="FILE", help="draw it as SVG, e.g. to bench/out/bench.svg")
     return parser.parse_args()
 
 

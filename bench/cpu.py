@@ -10,6 +10,15 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 def of_tree(root: int) -> float:
     """Seconds of user and system time of the tree, with that of children that have ended and been waited for."""
+    return sum(_ticks_of_tree(root).values()) / _TICKS
+
+
+def tree(root: int) -> list[int]:
+    """The processes of the tree that live."""
+    return list(_ticks_of_tree(root))
+
+
+def _ticks_of_tree(root: int) -> dict[int, int]:
     children: dict[int, list[int]] = defaultdict(list)
     ticks: dict[int, int] = {}
     for directory in Path("/proc").glob("[0-9]*"):
@@ -23,9 +32,10 @@ def of_tree(root: int) -> float:
         children[int(fields[1])].append(pid)
         ticks[pid] = sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
     waiting = [root]
-    total = 0
+    found: dict[int, int] = {}
     while waiting:
         pid = waiting.pop()
-        total += ticks.get(pid, 0)
+        if pid in ticks:
+            found[pid] = ticks[pid]
         waiting += children[pid]
-    return total / _TICKS
+    return found
