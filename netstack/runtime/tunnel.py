@@ -52,6 +52,7 @@ class Tunnel:
         flows: Callable[[], list[bytes]] = list,
         on_welcome: Callable[[], None] = lambda: None,
         on_room: Callable[[], None] = lambda: None,
+        on_drained: Callable[[], None] = lambda: None,
         views: bool = False,
     ) -> None:
         """on_batch gets the packets (each with its vnet header) and the trace ids by index, mostly none.
@@ -59,7 +60,8 @@ class Tunnel:
         With views, large packets are memoryviews that hold only until on_batch returns; else all are bytes.
 
         flows gives the keys of the flows this worker has, for a tun_io that restarted; on_room is called when a
-        congested link has room again; on_welcome once tun_io has this worker in its roster.
+        congested link has room again; on_welcome once tun_io has this worker in its roster; on_drained when no new flow
+        can come any more.
         """
         self._runtime = runtime
         self._loop = runtime.loop
@@ -68,6 +70,7 @@ class Tunnel:
         self._flows = flows
         self._on_welcome = on_welcome
         self._on_room = on_room
+        self._on_drained = on_drained
         self._views = views
         self._packets: Packets = []
         self._octets = 0  # of those that lie in the message
@@ -76,6 +79,8 @@ class Tunnel:
         self._traced: Traced = []
         self._closed: list[bytes] = []
         self._draining = False
+        self.drained = False
+        """tun_io has said that it gives this worker no new flows: what was on its way came before that."""
         self._flush_scheduled = False
         self._in_burst = False  # what is written then leaves when the burst is over, without another turn of the loop
         self._said_hello = 0.0
@@ -150,7 +155,7 @@ class Tunnel:
         self._closed.append(key)
 
     def drain(self) -> None:
-        """Ask for no new flows; the owner calls Runtime.stop when its last flow is over."""
+        """Ask for no new flows; the owner calls Runtime.stop when `drained` is true and its last flow is over."""
         self._draining = True
         self._peer.send(Drain(self._runtime.worker))
 
@@ -239,6 +244,9 @@ class Tunnel:
             if self._draining:
                 self._peer.send(Drain(self._runtime.worker))
             self._on_welcome()
+        elif isinstance(message, Drain):
+            self.drained = True
+            self._on_drained()
 
     def _hello(self) -> None:
         runtime = self._runtime
@@ -297,6 +305,8 @@ class Tunnel:
 
     def _leave(self) -> None:
         self.flush()
+        if self._closed:
+            self._peer.send(Closed(self._closed))
         self._peer.send(Bye(self._runtime.worker))
         if self._arena is not None:
             self._arena.retire()

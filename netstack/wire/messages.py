@@ -66,7 +66,7 @@ class Heartbeat(NamedTuple):
 
 
 class Drain(NamedTuple):
-    """Worker -> tun_io: give me no new flows."""
+    """Worker -> tun_io: give me no new flows. tun_io -> the worker: from here on you get none."""
 
     worker: str
 

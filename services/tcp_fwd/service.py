@@ -50,15 +50,14 @@ class Forwarder:
         self._refusals = Refusals()
         self._held: set[Session] = set()
         self._later: list[Session] = []
-        self._draining = False
         self._greeted: set[str] = set()
         self.tunnel = Tunnel(
             runtime, self._on_batch, flows=lambda: list(self._sessions), on_welcome=partial(self._greet, "tun_io"),
-            on_room=self._on_room, views=True,
+            on_room=self._on_room, on_drained=self._stop_if_drained, views=True,
         )  # fmt: skip
         self.poller = Poller(runtime.loop, self.tunnel.burst_begins, self.tunnel.burst_ends)
         self.whitelist = Whitelist(runtime, on_joined=partial(self._greet, "tracker"), on_revoked=self._on_revoked)
-        runtime.on_drain = self._drain
+        runtime.on_drain = self.tunnel.drain
         runtime.on_stop.append(self._stop)
         runtime.before_sample = self._before_sample
         runtime.every(min(_HOUSEKEEPING, max(self._idle_timeout / 4, _MIN_HOUSEKEEPING)), self._housekeeping)
@@ -187,8 +186,8 @@ class Forwarder:
         if reason is not None:
             self._counters.drop(reason)
             _log.debug("%s: %s", session.flow, reason)
-        if self._draining and not self._sessions:
-            self._runtime.stop()
+        if self.tunnel.drained:
+            self._stop_if_drained()
 
     def hop(self, session: Session, event: str, detail: str = "", *, at: float) -> None:
         """Trace what became of the SYN of a session."""
@@ -237,9 +236,7 @@ class Forwarder:
         self._counters.gauges["time_wait"] = len(self._time_wait)
         self._counters.gauges["leases"] = len(self.whitelist.replica)
 
-    def _drain(self) -> None:
-        self._draining = True
-        self.tunnel.drain()
+    def _stop_if_drained(self) -> None:
         if not self._sessions:
             self._runtime.stop()
 

@@ -267,25 +267,25 @@ class Session:
     # --- client -> host -----------------------------------------------------------------------------------------------
 
     def _write_out(self) -> None:
-        if self._host is None or not self._out:
-            return
         out = self._out
-        try:
-            if len(out) == 1:
-                taken = self._host.send(out[0])
-            else:
-                taken = self._host.sendmsg([out[index] for index in range(min(len(out), MAX_VECTOR))])
-        except BlockingIOError:
-            taken = 0
-        except OSError:
-            self.execute(self.connection.socket_reset(Reason.SOCKET_ERROR))
-            return
-        if taken:
-            self._taken(taken)
-        if self._out_octets and self._host is not None:
-            # What must wait is copied: it lies in memory that tun_io is about to use again.
-            self._out = deque(memoryview(bytes(data)) for data in self._out)
-            self._blocked = True
+        while out and self._host is not None:
+            some = [out[0]] if len(out) == 1 else [out[index] for index in range(min(len(out), MAX_VECTOR))]
+            offered = sum(map(len, some))
+            try:
+                taken = self._host.send(some[0]) if len(some) == 1 else self._host.sendmsg(some)
+            except BlockingIOError:
+                taken = 0
+            except OSError:
+                self.execute(self.connection.socket_reset(Reason.SOCKET_ERROR))
+                return
+            if taken:
+                self._taken(taken)
+            if taken < offered:
+                # Only now will an edge say that there is room again. What waits is copied: it lies in memory that
+                # tun_io is about to use again.
+                self._out = deque(memoryview(bytes(data)) for data in self._out)
+                self._blocked = True
+                return
 
     def _taken(self, octets: int) -> None:
         out = self._out

@@ -245,6 +245,7 @@ class TunIo:
             self._roster.closed(identity, message.flows)
         elif isinstance(message, Drain):
             self._roster.drain(identity)
+            self._hub.send(identity, message)  # behind whatever was given to it before
             _log.info("%s drains", identity.decode(errors="replace"))
         elif isinstance(message, Bye):
             self._gone(identity, "left")

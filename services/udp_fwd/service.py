@@ -34,11 +34,11 @@ class UdpService:
         self._counters = runtime.counters
         self._clock = runtime.loop.time
         self._missing = {"tun_io", "tracker"}
-        self._draining = False
         self._forwarders: list[Forwarder] = []
         self._tunnel = Tunnel(
             runtime, self.batch,
             flows=self._flows, on_welcome=lambda: self._joined("tun_io"), on_room=self._resume,
+            on_drained=self._leave_if_done,
         )  # fmt: skip
         whitelist = Whitelist(runtime, on_joined=lambda: self._joined("tracker"), on_revoked=self._revoked)
         links = Links(runtime, self._tunnel, whitelist)
@@ -46,7 +46,7 @@ class UdpService:
         self._echo = EchoForwarder(links, self._ended)
         self._forwarders += [self._udp, self._echo]
         runtime.every(_EXPIRE, self._expire)
-        runtime.on_drain = self._drain
+        runtime.on_drain = self._tunnel.drain
         runtime.on_stop.append(self._close)
         runtime.before_sample = self._show
 
@@ -100,13 +100,8 @@ class UdpService:
             self._tunnel.forget(mapping.key)
         self._leave_if_done()
 
-    def _drain(self) -> None:
-        self._draining = True
-        self._tunnel.drain()
-        self._leave_if_done()
-
     def _leave_if_done(self) -> None:
-        if self._draining and not any(len(forwarder.flows) for forwarder in self._forwarders):
+        if self._tunnel.drained and not any(len(forwarder.flows) for forwarder in self._forwarders):
             self._runtime.stop()
 
     def _close(self) -> None:

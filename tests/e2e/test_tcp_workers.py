@@ -97,10 +97,6 @@ def test_a_worker_that_drains_keeps_what_it_has_and_gets_nothing_new(internet: I
             assert report(new) == {"errors": {}, "lost_at": []}
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="a worker that drains leaves when it has no flow, and may have been given one that it has not read yet",
-)
 def test_no_connection_is_lost_while_one_after_the_other_drains(internet: Internet, captured: Sandbox) -> None:
     making = words("churn", WWW_V4, ORDERS_PORT, rate=100, seconds=90, until_told=True)
     running = captured.start(making, stdin=subprocess.PIPE)

@@ -20,6 +20,7 @@ from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
     Check,
+    Drain,
     FromTun,
     Heartbeat,
     Hello,
@@ -237,6 +238,8 @@ class ForwarderWorld(ServiceWorld):
                 self._say([], [])
         elif not isinstance(message, Heartbeat):
             self.said.append(message)
+            if isinstance(message, Drain):
+                self._tun.send(identity, message)
 
     def _tracker_heard(self, identity: bytes, message: Message) -> None:
         if isinstance(message, Join):

@@ -189,6 +189,31 @@ async def test_draining_is_said_and_said_again_to_a_tun_io_that_restarted(run_di
 
 
 @run
+async def test_a_worker_is_drained_when_tun_io_says_so(run_dir: Path) -> None:
+    log = Inbox()
+    async with tun_io(run_dir) as far, worker(run_dir, log, on_drained=lambda: log("drained")) as (link, _):
+        await far.heard.first(Hello)
+        link.drain()
+        await far.heard.first(Drain)
+        assert not link.drained
+        far.say(FromTun(1.0, [b"was on its way"], []))
+        far.say(Drain(WORKER))
+        assert await log.until(2) == [([b"was on its way"], {}), "drained"]
+        assert link.drained
+
+
+@run
+async def test_flows_that_are_over_are_reported_before_the_farewell(run_dir: Path) -> None:
+    async with tun_io(run_dir) as far, worker(run_dir) as (link, runtime):
+        await far.heard.first(Hello)
+        link.forget(KEY)
+        for call in reversed(runtime.on_stop):
+            call()
+        await far.heard.first(Bye)
+        assert far.heard.of(Closed) == [Closed([KEY])]
+
+
+@run
 async def test_the_last_packets_leave_before_the_farewell(run_dir: Path) -> None:
     async with tun_io(run_dir) as far, worker(run_dir) as (link, runtime):
         await far.heard.first(Hello)
