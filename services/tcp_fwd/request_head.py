@@ -1,0 +1,92 @@
+"""The host that a client's first HTTP/1 request names (RFC 9112). No I/O, no clock.
+
+An absolute-form or authority-form target goes before the Host field (RFC 9112 sections 3.2.2 and 3.2.3). Where servers
+are lenient this is lenient too: what one of them takes for a request must not pass for something else here.
+"""
+
+import re
+from typing import Final
+
+from services.tcp_fwd.server_name import combine, host_of
+
+_MAX_METHOD: Final = 32  # octets; the longest of IANA's registry is UPDATEREDIRECTREF
+_METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}(?:[ \t]|\Z)")  # a token (RFC 9110 section 5.6.2)
+_REQUEST_LINE: Final = re.compile(rb"\S+\s+(\S+)\s+HTTP/1\.[0-9]\s*\Z")
+_HEAD_ENDS: Final = re.compile(rb"\n\r?\n")
+_ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+
+
+class NotRequestError(ValueError):
+    """The octets are no HTTP/1 request."""
+
+
+class RequestHead:
+    """What has come of the head of a request."""
+
+    __slots__ = ("_begin", "_line", "_searched")
+
+    def __init__(self) -> None:
+        self._begin = 0
+        self._searched = 0
+        self._line = False  # the request line is whole, and is one
+
+    def complete(self, octets: bytes | bytearray) -> bool:
+        """Read on in octets, all that the client has sent; True where the head is whole.
+
+        Raises NotRequestError where it can be none.
+        """
+        # A server passes over empty lines before the request line (RFC 9112 section 2.2).
+        while self._begin < len(octets) and octets[self._begin] in b"\r\n":
+            self._begin += 1
+        if not self._line and not self._find_line(octets):
+            return False
+        if _HEAD_ENDS.search(octets, self._searched):
+            return True
+        self._searched = max(len(octets) - 2, self._searched)
+        return False
+
+    def _find_line(self, octets: bytes | bytearray) -> bool:
+        begin = self._begin
+        end = octets.find(b"\n", max(begin, self._searched))
+        if end < 0:
+            start = octets[begin : begin + _MAX_METHOD + 1]
+            if start and not _METHOD.match(start):
+                raise NotRequestError
+            self._searched = len(octets)
+            return False
+        if not _REQUEST_LINE.match(octets[begin:end]):
+            raise NotRequestError
+        self._line = True
+        self._searched = end
+        return True
+
+    def host(self, octets: bytes | bytearray) -> str | None:
+        """The host in what has come so far, as far as its lines are whole; None where none is named."""
+        begin = self._begin
+        end = _HEAD_ENDS.search(octets, begin)
+        lines = bytes(octets[begin : end.start() + 1 if end else len(octets)]).split(b"\n")[:-1]
+        if not lines or not (request := _REQUEST_LINE.match(lines[0])):
+            return None
+        target = request[1]
+        if lines[0].split(None, 1)[0] == b"CONNECT":
+            return combine([host_of(target)])
+        absolute = _ABSOLUTE.match(target)
+        if absolute is not None:
+            return combine([host_of(absolute[1])])
+        return combine(map(host_of, _host_fields(lines[1:])))
+
+
+def _host_fields(lines: list[bytes]) -> list[bytes]:
+    """The values of all Host fields; a line that begins with a space continues the one before (RFC 9112 5.2)."""
+    values: list[bytes] = []
+    in_host = False
+    for line in lines:
+        if line[:1] in {b" ", b"\t"}:
+            if in_host:
+                values[-1] += line.strip()
+            continue
+        name, colon, value = line.partition(b":")
+        in_host = bool(colon) and name.strip().lower() == b"host"
+        if in_host:
+            values.append(value.strip())
+    return values
