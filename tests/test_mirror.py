@@ -25,6 +25,7 @@ EXCEPTIONS: Final = {
     "services/dns_filter/service.py": "the whole process: tests/pipeline/test_dns_filter.py",
     "services/dns_filter/upstreams/upstream.py": "what they share: tests/services/dns_filter/upstreams/test_tcp.py",
     "services/tcp_fwd/commands.py": "a vocabulary: tests/services/tcp_fwd/test_connection.py",
+    "services/tcp_fwd/namer.py": "the whole process: tests/pipeline/test_tcp_fwd_names.py",
     "services/tcp_fwd/service.py": "the whole process: tests/pipeline/test_tcp_fwd.py and those beside it",
     "services/tcp_fwd/session.py": "host sockets of the whole process: tests/pipeline/test_tcp_fwd.py",
     "services/tun_io/service.py": "the whole process: tests/pipeline/test_tun_io.py and test_tun_io_lifetime.py",

@@ -13,6 +13,7 @@ class Reason(StrEnum):
     LISTS_LOADING = "lists-loading"
     ENCRYPTED_DNS = "encrypted-dns"
     REBIND = "rebind"
+    SNI_MISMATCH = "sni-mismatch"
     TRACKER_DOWN = "tracker-down"
     REFUSED_TOO_OFTEN = "refused-too-often"
     MULTICAST = "multicast"

@@ -98,8 +98,8 @@ class Tcp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
 
     connect_timeout: Seconds = 30.0
     idle_timeout: Seconds = 7440.0  # RFC 5382 REQ-5: at least 2 hours 4 minutes
-    sni: Literal["off", "log", "enforce"] = "log"  # the server name in TLS against the names of the lease
     max_flows: Count = 16384
+    sni: Literal["off", "log", "enforce"] = "log"  # what is done about the TLS server name or HTTP Host
 
 
 class Udp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

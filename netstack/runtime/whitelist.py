@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from netstack.packet.reason import Reason
+from netstack.runtime.leased_names import LeasedNames
 from netstack.runtime.replica import Replica
 from netstack.runtime.service import Runtime
 from netstack.wire.messages import (
@@ -64,6 +65,8 @@ class Whitelist:
         self._on_joined = on_joined
         self._on_revoked = on_revoked
         self.replica = Replica()
+        self.names: LeasedNames | None = None
+        """Where the owner puts it: kept up to date with the names of the addresses."""
         self._numbers = itertools.count(1)
         self._asked: dict[int, _Asked] = {}
         self._open: dict[tuple[bytes, int, int], int] = {}
@@ -73,7 +76,7 @@ class Whitelist:
         self._peer = runtime.bus.peer(runtime.topology.whitelist, runtime.worker, self._received)
         self._changes = runtime.bus.subscriber(runtime.topology.changes, [b""], self._changed)
         runtime.every(_SWEEP, self._sweep)
-        runtime.every(_HOUSEKEEPING, lambda: self.replica.expire(self._clock()))
+        runtime.every(_HOUSEKEEPING, self._expire)
         runtime.every(_TOUCH, self._send_touched)
         runtime.every(_JOIN, self._join)
         self._join()
@@ -91,6 +94,18 @@ class Whitelist:
         if self.replica.allows(address, port, protocol, self._clock()):
             then(_YES)
             return
+        self.ask(client, address, port, protocol, trace_id, then)
+
+    def ask(
+        self,
+        client: bytes,
+        address: bytes,
+        port: int,
+        protocol: int,
+        trace_id: int,
+        then: Callable[[Decision], None],
+    ) -> None:
+        """Call `then` with the tracker's own decision, within ANSWER_WITHIN seconds: it has all names it knows."""
         key = (address, port, protocol)
         number = self._open.get(key)
         if number is not None:
@@ -109,6 +124,11 @@ class Whitelist:
         """A flow uses this address: its lease must go on. Cheap enough to be called for every batch."""
         if self.replica.use(address, self._clock()):
             self._touched.add(address)
+
+    def _expire(self) -> None:
+        self.replica.expire(self._clock())
+        if self.names is not None:
+            self.names.expire(self._clock())
 
     def _send_touched(self) -> None:
         if self._touched and not self._peer.congested:
@@ -144,6 +164,8 @@ class Whitelist:
         del self._open[asked.key]
         if verdict.allowed:
             self.replica.allow_endpoint(*asked.key, verdict.expires_in, self._clock())
+            if self.names is not None:
+                self.names.learn([asked.key[0]], verdict.names, verdict.expires_in, self._clock())
         decision = Decision(verdict.allowed, verdict.reason, tuple(verdict.names))
         for then in asked.then:
             then(decision)
@@ -153,9 +175,20 @@ class Whitelist:
             return
         if message.expires_in > 0:
             self.replica.lease(message.addresses, message.expires_in, self._clock())
+            if self.names is not None:
+                self._named(self.names, message)
         else:
             self.replica.revoke(message.addresses)
+            if self.names is not None:
+                self.names.revoke(message.addresses)
             self._on_revoked(message.addresses)
+
+    def _named(self, names: LeasedNames, change: LeaseChange) -> None:
+        # An answer is for one name. Several are those of addresses whose leases go on, not of each of them.
+        if len(change.names) == 1:
+            names.learn(change.addresses, change.names, change.expires_in, self._clock())
+        else:
+            names.extend(change.addresses, change.expires_in, self._clock())
 
     def _sweep(self) -> None:
         now = self._clock()

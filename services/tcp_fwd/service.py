@@ -15,6 +15,7 @@ from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
 from services.tcp_fwd.connection import Connection, State
+from services.tcp_fwd.namer import Namer
 from services.tcp_fwd.poller import Poller
 from services.tcp_fwd.segment import Emitter, Segment, flow_of, parse
 from services.tcp_fwd.session import Session
@@ -58,6 +59,7 @@ class Forwarder:
         self.poller = Poller(runtime.loop, self.tunnel.burst_begins, self.tunnel.burst_ends)
         self.whitelist = Whitelist(runtime, on_joined=partial(self._greet, "tracker"), on_revoked=self._on_revoked)
         runtime.on_drain = self.tunnel.drain
+        self.namer = Namer(runtime, self.whitelist)
         runtime.on_stop.append(self._stop)
         runtime.before_sample = self._before_sample
         runtime.every(min(_HOUSEKEEPING, max(self._idle_timeout / 4, _MIN_HOUSEKEEPING)), self._housekeeping)

@@ -19,6 +19,7 @@ from netstack.wire.arena import HEADROOM, LARGE, Slot
 from services.tcp_fwd import host as hosts
 from services.tcp_fwd.commands import Abort, Command, Connect, Emit, Finish, ShutdownWrite, Unreachable, Write
 from services.tcp_fwd.connection import Connection
+from services.tcp_fwd.naming import Naming
 from services.tcp_fwd.poller import ENDED, READABLE, WRITABLE
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Session:
 
     __slots__ = (
         "_at_end", "_blocked", "_connect_at", "_connecting", "_forwarder", "_host", "_lent", "_out", "_out_octets",
-        "_readable", "connection", "flow", "key", "opened_at", "scheduled", "syn", "trace_id",
+        "_readable", "connection", "flow", "key", "name", "naming", "opened_at", "scheduled", "syn", "trace_id",
     )  # fmt: skip
 
     def __init__(self, forwarder: "Forwarder", key: bytes, flow: Flow, connection: Connection, syn: bytes) -> None:
@@ -46,6 +47,10 @@ class Session:
         self.opened_at = forwarder.now()
         self.scheduled: float | None = None
         self.trace_id = 0
+        self.naming: Naming | None = None
+        """Until it is decided what the client's first octets are."""
+        self.name: str | None = None
+        """The server that they name (TLS server name, HTTP Host); None where they name none."""
         self._host: socket.socket | None = None
         self._connect_at = 0.0
         self._connecting = False
@@ -80,6 +85,8 @@ class Session:
                 data: memoryview = command.data  # type: ignore[union-attr]
                 self._out.append(memoryview(bytes(data)) if self._blocked else data)
                 self._out_octets += len(data)
+                if self.naming is not None:
+                    self.naming.client_spoke(data)
             else:
                 self._execute_rare(command)
 
@@ -106,6 +113,8 @@ class Session:
     def settle(self) -> None:
         """A burst of events is over: write, acknowledge, read on if the window opened, and set the timer."""
         connection = self.connection
+        if self.naming is not None:
+            self._forwarder.namer.look(self)
         if self._out and not self._blocked:
             self._write_out()
         for command in connection.flush():
@@ -163,6 +172,8 @@ class Session:
         if self.trace_id:
             forwarder.hop(self, "connected", at=self._connect_at)
         self.execute(self.connection.socket_connected(forwarder.now()))
+        if self.flow.server_port != forwarder.dns_port:
+            self.naming = forwarder.namer.begin(self.trace_id)
         self.syn = None
         self.trace_id = 0
         forwarder.schedule(self)
@@ -179,7 +190,7 @@ class Session:
             if events & WRITABLE:
                 self._connect_ended()
             return
-        if events & WRITABLE and self._blocked:
+        if events & WRITABLE and self._blocked and not (self.naming is not None and self.naming.held):
             self._blocked = False
             self._write_out()
         if events & READABLE:
@@ -248,6 +259,8 @@ class Session:
                 self.execute(connection.socket_data(data, now))
             else:
                 self._send_slot(slot, octets, now)
+            if self.naming is not None:
+                self._forwarder.namer.server_spoke(self)
             if octets < want and not self._at_end:
                 self._readable = False
                 return
@@ -287,6 +300,16 @@ class Session:
                 self._blocked = True
                 return
 
+    def hold(self) -> None:
+        """Give the host socket nothing until `release`, as if it took nothing."""
+        self._out = deque(memoryview(bytes(data)) for data in self._out)
+        self._blocked = True
+
+    def release(self) -> None:
+        """What waited since `hold` may go."""
+        self._blocked = False
+        self.settle()
+
     def _taken(self, octets: int) -> None:
         out = self._out
         if octets == self._out_octets:
@@ -322,5 +345,6 @@ class Session:
         self._readable = self._blocked = self._connecting = False
         hosts.close(self._host, reset=reset)
         self._host = None
+        self.naming = None
         self._out.clear()
         self._out_octets = 0

@@ -190,6 +190,13 @@ class Accepted:
     async def write(self, data: bytes) -> None:
         await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self.socket, data), WITHIN)
 
+    def nothing(self) -> bool:
+        """Whether nothing has come that is not read."""
+        try:
+            return not self.socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+
     def stuff(self, data: bytes) -> int:
         """Write what fits now; how many octets that was."""
         try:

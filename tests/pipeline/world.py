@@ -157,6 +157,8 @@ class ForwarderWorld(ServiceWorld):
         self._changes = self._bus.publisher(self.topology.changes, bind=True)
         self.allowed = {LOOPBACK, LOOPBACK_V6}
         self.reason = "not-whitelisted"
+        self.names: list[str] = []
+        """What the addresses that are allowed were the answers for."""
         self.silent = False
         """The tracker keeps its verdicts to itself."""
         self.frames: asyncio.Queue[tuple[bytes, int]] = asyncio.Queue()
@@ -207,8 +209,8 @@ class ForwarderWorld(ServiceWorld):
     def ask_who(self) -> None:
         self._tun.send(self._identity, WhoAreYou(VERSION))
 
-    def publish(self, addresses: list[bytes], expires_in: float) -> None:
-        self._changes.publish(b"", LeaseChange(addresses, [], expires_in))
+    def publish(self, addresses: list[bytes], expires_in: float, *names: str) -> None:
+        self._changes.publish(b"", LeaseChange(addresses, list(names), expires_in))
 
     def answer_all(self) -> None:
         """The tracker gives the verdicts that it kept to itself."""
@@ -250,7 +252,7 @@ class ForwarderWorld(ServiceWorld):
                 return
             yes = message.address in self.allowed
             self._tracker.send(
-                identity, Verdict(message.request, yes, "" if yes else self.reason, [], 300.0 if yes else 0.0)
+                identity, Verdict(message.request, yes, "" if yes else self.reason, self.names, 300.0 if yes else 0.0)
             )
         else:
             self.said.append(message)

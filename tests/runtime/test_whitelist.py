@@ -11,6 +11,7 @@ import zmq
 from netstack.packet.reason import Reason
 from netstack.runtime import whitelist
 from netstack.runtime.config import Config
+from netstack.runtime.leased_names import LeasedNames
 from netstack.runtime.service import Runtime
 from netstack.runtime.whitelist import Decision, Whitelist
 from netstack.wire.bus import Bus, Hub, Publisher
@@ -265,3 +266,45 @@ async def test_messages_that_are_for_others_are_passed_over(run_dir: Path) -> No
             while not runtime.counters.drops:
                 await asyncio.sleep(0)
         assert runtime.counters.drops == {Reason.MALFORMED_FRAME.value: 1}
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+@run
+async def test_the_names_of_answers_and_verdicts_are_kept_for_whoever_wants_them(run_dir: Path) -> None:
+    async with tracker(run_dir) as far, forwarder(run_dir) as (wl, runtime):
+        wl.names = names = LeasedNames()
+        now = runtime.loop.time()
+        await far.subscribed.until(1)
+        far.changes.publish(b"", LeaseChange([SERVER], ["a.test"], 300.0))
+        far.changes.publish(b"", LeaseChange([SERVER, OTHER], ["a.test", "b.test"], 600.0))  # a Touch of both
+        async with asyncio.timeout(20):
+            while len(wl.replica) < 2:
+                await asyncio.sleep(0)
+        assert names.has(SERVER, "a.test", now + 500)
+        assert not names.has(SERVER, "b.test", now)
+        assert not names.has(OTHER, "b.test", now)
+        decisions = Inbox()
+        wl.ask(CLIENT, OTHER, 443, TCP, 0, decisions)
+        question = await far.check()
+        far.say(Verdict(question.request, True, "", ["b.test", "c.test"], 300.0))
+        assert await decisions.until(1) == [Decision(True, "", ("b.test", "c.test"))]
+        assert names.has(OTHER, "c.test", now)
+        far.changes.publish(b"", LeaseChange([OTHER], [], 0.0))
+        async with asyncio.timeout(20):
+            while len(wl.replica) == 2:
+                await asyncio.sleep(0)
+        assert not names.has(OTHER, "c.test", now)
+
+
+@run
+async def test_who_asks_is_answered_by_the_tracker_whatever_the_replica_knows(run_dir: Path) -> None:
+    async with tracker(run_dir) as far, forwarder(run_dir) as (wl, runtime):
+        wl.replica.lease([SERVER], 300.0, runtime.loop.time())
+        decisions = Inbox()
+        wl.ask(CLIENT, SERVER, 443, TCP, 9, decisions)
+        question = await far.check()
+        assert question == Check(question.request, CLIENT, SERVER, 443, TCP, 9)
+        far.say(Verdict(question.request, False, "not-whitelisted", [], 0.0))
+        assert await decisions.until(1) == [Decision(False, "not-whitelisted", ())]
