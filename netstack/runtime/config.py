@@ -13,6 +13,7 @@ from msgspec import Meta, field
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Seconds = Annotated[float, Meta(gt=0, le=86400 * 365)]
 Count = Annotated[int, Meta(ge=1, le=1 << 20)]
+Octets = Annotated[int, Meta(ge=1 << 20, le=1 << 40)]
 Texts = Annotated[list[str], Meta(min_length=1)]
 Workers = Annotated[int, Meta(ge=1, le=64)]
 
@@ -99,6 +100,9 @@ class Tcp(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     connect_timeout: Seconds = 30.0
     idle_timeout: Seconds = 7440.0  # RFC 5382 REQ-5: at least 2 hours 4 minutes
     max_flows: Count = 16384
+    max_flows_per_client: Count = 16384  # as many as in all: a captured command is one client
+    max_half_open: Count = 4096  # beyond it the oldest of the client that has most gives way
+    max_buffered: Octets = 256 << 20  # in all flows of a worker
     sni: Literal["off", "log", "enforce"] = "log"  # what is done about the TLS server name or HTTP Host
 
 

@@ -122,7 +122,7 @@ class Connection:
         """connect() failed. Refused: RST; unreachable: the ICMP error; no answer: nothing, as the network gave none."""
         if self.state is not State.CONNECTING:
             return []
-        if reason in {Reason.HOST_UNREACHABLE, Reason.NET_UNREACHABLE}:
+        if reason in {Reason.HOST_UNREACHABLE, Reason.NET_UNREACHABLE, Reason.ADMIN_PROHIBITED}:
             self.state = State.CLOSED
             return [Unreachable(reason), Finish(reason)]
         return self._refuse(reason, answer=reason is not Reason.CONNECT_TIMEOUT)

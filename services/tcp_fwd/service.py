@@ -15,6 +15,7 @@ from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
 from services.tcp_fwd.connection import Connection, State
+from services.tcp_fwd.limits import FLOOR, Buffers, Limits, Waiting
 from services.tcp_fwd.namer import Namer
 from services.tcp_fwd.poller import Poller
 from services.tcp_fwd.segment import Emitter, Segment, flow_of, parse
@@ -27,6 +28,14 @@ _HEADERS_V4: Final = 40  # octets of IP and TCP header, which the MSS leaves out
 _HEADERS_V6: Final = 60
 _HOUSEKEEPING: Final = 20.0  # seconds; below the replica's TOUCH_EVERY, so that leases in use never lapse
 _MIN_HOUSEKEEPING: Final = 0.25  # seconds
+_MAX_WAITING: Final = 1024  # SYNs that wait for their turn
+_OPENED_AT_ONCE: Final = 64  # of them; then what is established gets its turn: some 10 ms
+
+_UNREACHABLE: Final = {
+    Reason.HOST_UNREACHABLE: icmp.host_unreachable,
+    Reason.NET_UNREACHABLE: icmp.net_unreachable,
+    Reason.ADMIN_PROHIBITED: icmp.admin_prohibited,
+}
 
 _log = logging.getLogger(__name__)
 
@@ -42,10 +51,15 @@ class Forwarder:
         self.dns_directory = runtime.topology.dns
         self.connect_timeout = runtime.config.tcp.connect_timeout
         self._idle_timeout = runtime.config.tcp.idle_timeout
-        self._max_flows = runtime.config.tcp.max_flows
+        self.give_up_after = max(self._idle_timeout, self.connect_timeout)
+        tcp_config = runtime.config.tcp
+        self._limits = Limits(tcp_config.max_flows, tcp_config.max_flows_per_client, tcp_config.max_half_open)
+        self._waiting = Waiting(_MAX_WAITING)
+        self._serving = False
+        self.buffers = Buffers(tcp_config.max_buffered)
         self._counters = runtime.counters
         self._sessions: dict[bytes, Session] = {}
-        self._time_wait = TimeWait(self._max_flows)
+        self._time_wait = TimeWait(tcp_config.max_flows)
         self._timers = Timers()
         self._timer_at: float | None = None
         self._refusals = Refusals()
@@ -74,6 +88,7 @@ class Forwarder:
     def _on_batch(self, packets: list[bytes], traced: dict[int, int]) -> None:
         now = self.now()
         touched: dict[Session, None] = {}
+        full = self.buffers.full
         for index, packet in enumerate(packets):
             try:
                 segment = parse(packet)
@@ -85,6 +100,9 @@ class Forwarder:
                 session = self._unknown(segment, packet, traced.get(index, 0), now)
                 if session is None:
                     continue
+            if full and segment.payload and session.held > FLOOR:
+                self._counters.drop(Reason.BUFFER_FULL)
+                continue  # it was not acknowledged: it is sent again
             commands = session.connection.receive_segment(segment, now)
             if commands:
                 session.execute(commands)
@@ -95,8 +113,12 @@ class Forwarder:
     def _unknown(self, segment: Segment, packet: bytes, trace_id: int, now: float) -> Session | None:
         """A segment of no flow of ours: open one for a SYN, answer anything else as RFC 9293 section 3.10.7.1 says."""
         if segment.flags & (tcp.SYN | tcp.ACK | tcp.RST) == tcp.SYN:
+            if self._limits.pressed or len(self._waiting):
+                self._wait(segment, packet, trace_id)
+                return None
             return self._open(segment, packet, trace_id, now)
         if segment.flags & tcp.RST:
+            self._waiting.discard(segment.key)
             return None
         emitter = self._emitter(segment.key)
         record = self._time_wait.get(segment.key, now)
@@ -111,23 +133,47 @@ class Forwarder:
         self.tunnel.write(frame)
         return None
 
+    def _wait(self, syn: Segment, packet: bytes, trace_id: int) -> None:
+        """Let a SYN wait for its turn."""
+        if self._waiting.add(flow_of(syn.key).client, syn.key, bytes(packet), trace_id):
+            self._counters.drop(Reason.HALF_OPEN_LIMIT)
+        if not self._serving:
+            self._serving = True
+            self.loop.call_soon(self._serve)
+
+    def _serve(self) -> None:
+        now = self.now()
+        for _ in range(min(_OPENED_AT_ONCE, len(self._waiting))):
+            frame, trace_id = self._waiting.take()
+            session = self._open(parse(frame), frame, trace_id, now)
+            if session is not None:
+                session.settle()
+        self._serving = len(self._waiting) > 0
+        if self._serving:
+            self.loop.call_soon(self._serve)
+
     def _open(self, syn: Segment, packet: bytes, trace_id: int, now: float) -> Session | None:
         emitter = self._emitter(syn.key)
-        if len(self._sessions) >= self._max_flows:
-            self._counters.drop(Reason.FLOW_TABLE_FULL)
+        flow = flow_of(syn.key)
+        refusal = Reason.BUFFER_FULL if self.buffers.full else self._limits.refusal(flow.client)
+        if refusal is not None:
+            self._counters.drop(refusal)
             self.tunnel.write(emitter.emit(0, (syn.seq + 1) & MASK, tcp.RST | tcp.ACK, 0))
             return None
+        gives_way = self._limits.gives_way()
+        if gives_way is not None:
+            self._sessions[gives_way].give_way(Reason.HALF_OPEN_LIMIT)
         self._time_wait.remove(syn.key)
         connection = Connection(syn, emitter, iss=secrets.randbits(32), now=now)
-        session = Session(self, syn.key, flow_of(syn.key), connection, bytes(packet))
+        session = Session(self, syn.key, flow, connection, bytes(packet))
         session.trace_id = trace_id
         self._sessions[syn.key] = session
-        flow = session.flow
+        self._limits.opened(flow.client, syn.key)
         if flow.server_port == _DNS_PORT:
             session.execute(connection.verdict(None))
         else:
             self.whitelist.check(
-                flow.client, flow.server, flow.server_port, tcp.PROTOCOL, trace_id, partial(self._decided, session)
+                flow.client, flow.server, flow.server_port, tcp.PROTOCOL, trace_id, partial(self._decided, syn.key)
             )
         return session if syn.key in self._sessions else None
 
@@ -135,7 +181,10 @@ class Forwarder:
         headers = _HEADERS_V4 if len(key) == 12 else _HEADERS_V6
         return Emitter(flow_of(key), self.tunnel.mtu - headers)
 
-    def _decided(self, session: Session, decision: Decision) -> None:
+    def _decided(self, key: bytes, decision: Decision) -> None:
+        session = self._sessions.get(key)
+        if session is None:
+            return  # it gave way meanwhile; the key alone was kept, so that a flood costs no more than that
         if session.trace_id:
             event = "allowed" if decision.allowed else "refused"
             self.hop(session, event, decision.reason, at=session.opened_at)
@@ -154,6 +203,10 @@ class Forwarder:
         if self._timers.schedule(session):
             self._arm()
 
+    def established(self, session: Session) -> None:
+        """The client has acknowledged our SYN."""
+        self._limits.established(session.flow.client, session.key)
+
     def hold(self, session: Session) -> None:
         """The session may read on when the link to tun_io has room."""
         self._held.add(session)
@@ -171,14 +224,17 @@ class Forwarder:
 
     def unreachable(self, packet: bytes, reason: Reason, trace_id: int) -> None:
         """Answer a client's packet with the ICMP error that the network gave."""
-        make = icmp.net_unreachable if reason is Reason.NET_UNREACHABLE else icmp.host_unreachable
-        self.tunnel.write(NO_OFFLOAD + make(packet), trace_id)
+        self.tunnel.write(NO_OFFLOAD + _UNREACHABLE[reason](packet), trace_id)
 
     def finished(self, session: Session, reason: Reason | None) -> None:
         """The connection is over."""
         if self._sessions.get(session.key) is not session:
             return
         del self._sessions[session.key]
+        self._limits.closed(session.flow.client, session.key)
+        self._timers.forget(session)
+        self.buffers.used -= session.held
+        session.held = 0
         self._held.discard(session)
         self.tunnel.forget(session.key)
         connection = session.connection
@@ -235,6 +291,8 @@ class Forwarder:
 
     def _before_sample(self) -> None:
         self._counters.gauges["flows"] = len(self._sessions)
+        self._counters.gauges["half_open"] = len(self._limits.half_open)
+        self._counters.gauges["buffered"] = self.buffers.used
         self._counters.gauges["time_wait"] = len(self._time_wait)
         self._counters.gauges["leases"] = len(self.whitelist.replica)
 

@@ -18,7 +18,7 @@ from netstack.packet.seqnum import diff
 from netstack.wire.arena import HEADROOM, LARGE, Slot
 from services.tcp_fwd import host as hosts
 from services.tcp_fwd.commands import Abort, Command, Connect, Emit, Finish, ShutdownWrite, Unreachable, Write
-from services.tcp_fwd.connection import Connection
+from services.tcp_fwd.connection import Connection, State
 from services.tcp_fwd.naming import Naming
 from services.tcp_fwd.poller import ENDED, READABLE, WRITABLE
 
@@ -27,14 +27,16 @@ if TYPE_CHECKING:
 
 READS: Final = 4  # receive calls of up to 64 KiB in a row; then the other sockets get their turn
 MAX_VECTOR: Final = 64  # buffers of one sendmsg; far below IOV_MAX
+HALF_OPEN: Final = frozenset({State.VERDICT, State.CONNECTING, State.SYN_RECEIVED})
 
 
 class Session:
     """The shell around a Connection."""
 
     __slots__ = (
-        "_at_end", "_blocked", "_connect_at", "_connecting", "_forwarder", "_host", "_lent", "_out", "_out_octets",
-        "_readable", "connection", "flow", "key", "name", "naming", "opened_at", "scheduled", "syn", "trace_id",
+        "_at_end", "_blocked", "_capacity", "_connect_at", "_connecting", "_forwarder", "_host", "_lent", "_out",
+        "_out_octets", "_readable", "connection", "flow", "half_open", "held", "key", "name", "naming", "opened_at",
+        "scheduled", "syn", "trace_id",
     )  # fmt: skip
 
     def __init__(self, forwarder: "Forwarder", key: bytes, flow: Flow, connection: Connection, syn: bytes) -> None:
@@ -47,10 +49,15 @@ class Session:
         self.opened_at = forwarder.now()
         self.scheduled: float | None = None
         self.trace_id = 0
+        self.half_open = True
+        """The client has not acknowledged our SYN yet."""
+        self.held = 0
+        """Octets that wait, in both directions, as last counted."""
         self.naming: Naming | None = None
         """Until it is decided what the client's first octets are."""
         self.name: str | None = None
         """The server that they name (TLS server name, HTTP Host); None where they name none."""
+        self._capacity = connection.receiver.capacity
         self._host: socket.socket | None = None
         self._connect_at = 0.0
         self._connecting = False
@@ -113,10 +120,14 @@ class Session:
     def settle(self) -> None:
         """A burst of events is over: write, acknowledge, read on if the window opened, and set the timer."""
         connection = self.connection
+        if self.half_open and connection.state not in HALF_OPEN:
+            self.half_open = False
+            self._forwarder.established(self)
         if self.naming is not None:
             self._forwarder.namer.look(self)
         if self._out and not self._blocked:
             self._write_out()
+        self._count_held()
         for command in connection.flush():
             self._emit(command)  # type: ignore[arg-type]
         if self._lent:
@@ -134,6 +145,26 @@ class Session:
         while lent and diff(una, lent[0][0]) >= 0:
             lent.popleft()[1].release()
 
+    def _count_held(self) -> None:
+        """Count the octets that wait; where many do, take no more of the client than its share."""
+        if self._host is None:
+            return  # not yet connected, or over
+        connection = self.connection
+        buffers = self._forwarder.buffers
+        receiver = connection.receiver
+        held = receiver.pending + connection.sender.in_flight
+        if held != self.held:
+            buffers.used += held - self.held
+            self.held = held
+        if buffers.used > buffers.limit >> 1 or receiver.capacity < self._capacity:
+            receiver.capacity = min(self._capacity, buffers.share())
+
+    def give_way(self, reason: Reason) -> None:
+        """End without a word, as if the SYN had been lost: the client asks again."""
+        self.connection.abort(reason)
+        self._close_host(reset=True)
+        self._forwarder.finished(self, reason)
+
     # --- connecting ---------------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
@@ -143,7 +174,7 @@ class Session:
             if self.flow.server_port == forwarder.dns_port:
                 self._host, code = hosts.connect_dns(self.flow, forwarder.dns_directory)
             else:
-                self._host, code = hosts.connect(self.flow)
+                self._host, code = hosts.connect(self.flow, forwarder.give_up_after)
         except OSError as error:
             self._failed_to_connect(hosts.reason_of(error.errno or errno.EIO))
             return
@@ -214,6 +245,7 @@ class Session:
         """The link to tun_io has room again, or it is this one's turn again."""
         if self._readable:
             self._read()
+            self._count_held()
             self._forwarder.schedule(self)
 
     def _read(self) -> None:
@@ -222,7 +254,7 @@ class Session:
         now = self._forwarder.now()
         for _ in range(READS):
             host = self._host
-            room = connection.room()
+            room = self._room()
             if host is None or room <= 0:
                 return
             if tunnel.congested:
@@ -239,9 +271,9 @@ class Session:
             except BlockingIOError:
                 self._readable = False
                 octets = -1
-            except OSError:
+            except OSError as error:
                 self._readable = False
-                self.execute(connection.socket_reset(Reason.SOCKET_ERROR))
+                self.execute(connection.socket_reset(hosts.reason_of_end(error.errno or errno.EIO)))
                 octets = -1
             if octets <= 0:
                 if slot is not None:
@@ -266,6 +298,17 @@ class Session:
                 return
         self._forwarder.continue_later(self)
 
+    def _room(self) -> int:
+        """How many octets may be read from the host socket now; where many wait in all flows, within its share."""
+        connection = self.connection
+        room = connection.room()
+        buffers = self._forwarder.buffers
+        if buffers.used > buffers.limit >> 1:
+            room = min(room, buffers.share() - connection.sender.in_flight)
+            if room < connection.emitter.gso_size:
+                return 0
+        return room
+
     def _send_slot(self, slot: Slot, octets: int, now: float) -> None:
         """Send what the host socket put into a slot from there, and keep it until it is acknowledged."""
         connection = self.connection
@@ -288,8 +331,8 @@ class Session:
                 taken = self._host.send(some[0]) if len(some) == 1 else self._host.sendmsg(some)
             except BlockingIOError:
                 taken = 0
-            except OSError:
-                self.execute(self.connection.socket_reset(Reason.SOCKET_ERROR))
+            except OSError as error:
+                self.execute(self.connection.socket_reset(hosts.reason_of_end(error.errno or errno.EIO)))
                 return
             if taken:
                 self._taken(taken)

@@ -5,7 +5,10 @@ out too early when it comes up is put back with its real time.
 """
 
 import heapq
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+MAX_STALE: Final = 256
+"""Entries of what is over that the heap may hold in any case; beyond it they are at most half of all."""
 
 
 class Timed(Protocol):
@@ -24,6 +27,7 @@ class Timers:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Any]] = []
         self._count = 0
+        self._stale = 0
 
     def schedule(self, item: Timed) -> bool:
         """Take note of item's next timeout; True where it is now the earliest of all."""
@@ -41,7 +45,8 @@ class Timers:
         while self._heap and self._heap[0][0] <= now:
             when, _, item = heapq.heappop(self._heap)
             if item.scheduled != when:
-                continue  # an earlier entry took its place
+                self._stale = max(self._stale - 1, 0)
+                continue  # an earlier entry took its place, or it was forgotten
             item.scheduled = None
             wanted = item.next_timeout()
             if wanted is None:
@@ -51,6 +56,17 @@ class Timers:
             else:
                 ready.append(item)
         return ready
+
+    def forget(self, item: Timed) -> None:
+        """The item is over: it is not to be called, nor kept alive by its entry for long."""
+        if item.scheduled is None:
+            return
+        item.scheduled = None
+        self._stale += 1
+        if self._stale > MAX_STALE and 2 * self._stale > len(self._heap):
+            self._heap = [entry for entry in self._heap if entry[2].scheduled == entry[0]]
+            heapq.heapify(self._heap)
+            self._stale = 0
 
     def next(self) -> float | None:
         """When to call due."""

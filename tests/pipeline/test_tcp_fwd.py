@@ -114,12 +114,16 @@ def test_the_fifty_first_refusal_is_silent():
         (NOBODY, "ip link set lo up; ip route add unreachable 198.18.0.0/24", (icmp.UNREACHABLE, 1)),
         (NOBODY_V6, "true", (icmp.V6_UNREACHABLE, 0)),
         (NOBODY_V6, "ip link set lo up; ip route add unreachable 2001:db8::/64", (icmp.V6_UNREACHABLE, 3)),
+        (NOBODY, "ip link set lo up; ip route add prohibit 198.18.0.0/24", (icmp.UNREACHABLE, 13)),
+        (NOBODY_V6, "ip link set lo up; ip route add prohibit 2001:db8::/64", (icmp.V6_UNREACHABLE, 1)),
     ],
     ids=[
         "no route is network unreachable",
         "a router's no is host unreachable",
         "no IPv6 route",
         "an IPv6 router's no",
+        "a route that prohibits",
+        "an IPv6 route that prohibits",
     ],
 )
 def test_what_the_network_says_of_the_syn_is_passed_on_as_icmp(server, route, expected):
@@ -132,7 +136,7 @@ def test_what_the_network_says_of_the_syn_is_passed_on_as_icmp(server, route, ex
         assert tuple(said) == expected
         assert (source, quote) == (server, syn[VNET_LEN:])
         assert client.segments.empty()
-        assert set((await one.sample()).drops) <= {"host-unreachable", "net-unreachable"}
+        assert set((await one.sample()).drops) <= {"host-unreachable", "net-unreachable", "admin-prohibited"}
 
     run(scenario, prefix=("unshare", "--net", "sh", "-c", f'{route}; exec "$@"', "sh"))
 

@@ -89,6 +89,6 @@ def test_a_reset_of_the_server_is_a_reset_at_the_client():
             accepted.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
             accepted.socket.close()
             assert (await client.reset()).seq == client.ack
-            assert (await one.sample()).drops == {"socket-error": 1}
+            assert (await one.sample()).drops == {"connection-reset": 1}
 
     run(scenario)

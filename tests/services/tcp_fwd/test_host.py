@@ -22,6 +22,8 @@ CLIENT = bytes([10, 0, 0, 2])
         (errno.ENETUNREACH, Reason.NET_UNREACHABLE),
         (errno.ETIMEDOUT, Reason.CONNECT_TIMEOUT),
         (errno.EMFILE, Reason.FLOW_TABLE_FULL),
+        (errno.EACCES, Reason.ADMIN_PROHIBITED),
+        (errno.EPERM, Reason.ADMIN_PROHIBITED),
         (errno.EIO, Reason.SOCKET_ERROR),
     ],
     ids=str,
@@ -30,10 +32,62 @@ def test_an_errno_has_a_slug(number, reason):
     assert host.reason_of(number) is reason
 
 
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ECONNRESET, Reason.CONNECTION_RESET),
+        (errno.EPIPE, Reason.CONNECTION_RESET),
+        (errno.ETIMEDOUT, Reason.CONNECTION_TIMEOUT),
+        (errno.EHOSTUNREACH, Reason.HOST_UNREACHABLE),
+        (errno.EIO, Reason.SOCKET_ERROR),
+    ],
+    ids=str,
+)
+def test_the_end_of_a_connection_has_a_slug(number, reason):
+    assert host.reason_of_end(number) is reason
+
+
+@pytest.mark.parametrize(
+    ("idle_timeout", "keepalive", "interval", "user_timeout"),
+    [
+        (7440.0, 3720, 75, 7_440_000),
+        (30.0, 15, 15, 30_000),
+        (0.3, 1, 1, 300),
+        (86400.0 * 365, 32767, 75, (1 << 31) - 1),
+    ],
+    ids=["the default", "short", "shorter than the kernel can", "longer than the kernel can"],
+)
+def test_a_silent_far_end_is_given_up_after_the_idle_timeout(idle_timeout, keepalive, interval, user_timeout):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
+        client, _ = host.connect(flow, idle_timeout)
+        with client:
+            assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == keepalive
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == interval
+            assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == user_timeout
+
+
+def test_urgent_data_of_the_server_is_ordinary_data():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
+        client, _ = host.connect(flow, 7440.0)
+        accepted, _ = server.accept()
+        with client, accepted:
+            accepted.send(b"be")
+            accepted.send(b"for", socket.MSG_OOB)
+            accepted.send(b"e")
+            accepted.close()
+            got = b""
+            while select.select([client], [], [], 5)[0] and (data := client.recv(100)):
+                got += data
+            assert got == b"before"
+
+
 def test_connecting_does_not_block_and_reaches_the_server():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, code = host.connect(flow)
+        client, code = host.connect(flow, 7440.0)
         assert code in {0, errno.EINPROGRESS}
         select.select([], [client], [], 5)
         accepted, _ = server.accept()
@@ -46,7 +100,7 @@ def test_connecting_does_not_block_and_reaches_the_server():
 def test_an_orderly_close_is_no_reset():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, _ = host.connect(flow)
+        client, _ = host.connect(flow, 7440.0)
         accepted, _ = server.accept()
         host.close(client, reset=False)
         with accepted:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.tcp_fwd.timers import Timers
+from services.tcp_fwd.timers import MAX_STALE, Timers
 
 
 @dataclass(eq=False)
@@ -74,3 +74,19 @@ def test_nothing_is_early_and_nothing_is_lost(moves):
     for item in timers.due(1000.0):
         item.when = None
     assert [item.when for item in items] == [None] * 5
+
+
+def test_what_is_forgotten_is_not_called_and_does_not_stay():
+    timers = Timers()
+    kept = Item(5.0)
+    timers.schedule(kept)
+    for _ in range(10):
+        items = [Item(30.0) for _ in range(1000)]
+        for item in items:
+            timers.schedule(item)
+        for item in items:
+            timers.forget(item)
+            timers.forget(item)
+    assert len(timers._heap) <= 2 * MAX_STALE + 2
+    assert timers.due(10.0) == [kept]
+    assert timers.due(100.0) == []
