@@ -11,10 +11,10 @@ from typing import Final
 
 READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITABLE: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
-ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-"""No further edge will come: what there is must be read to its end."""
+ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLPRI
+"""No further edge will come: what there is must be read to its end. Urgent data splits what is read without an edge."""
 
-_EVENTS: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_EVENTS: Final = select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 _BURST: Final = 64  # events a turn of the loop
 
 

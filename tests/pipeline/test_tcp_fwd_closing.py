@@ -92,3 +92,54 @@ def test_a_reset_of_the_server_is_a_reset_at_the_client():
             assert (await one.sample()).drops == {"connection-reset": 1}
 
     run(scenario)
+
+
+def test_a_reset_of_the_client_in_the_middle_of_a_download_is_a_reset_at_the_server():
+    async def scenario(one: World) -> None:
+        with Server() as server:
+            client, accepted = await pair(one, server)
+            writing = asyncio.ensure_future(accepted.write(os.urandom(16 * MIB)))
+            await client.read(MIB)
+            client.send(tcp.RST)
+            with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                await writing
+            await one.until(lambda: Closed([client.key]) in one.said)
+            assert (await one.sample()).gauges["buffered"] == 0
+
+    run(scenario)
+
+
+def test_a_reset_of_the_server_in_the_middle_of_an_upload_is_a_reset_at_the_client():
+    async def scenario(one: World) -> None:
+        with Server(buffer=64 << 10) as server:
+            client, accepted = await pair(one, server)
+            await asyncio.gather(client.write(bytes(MIB)), accepted.read(MIB))
+            for _ in range(32):
+                client.send(tcp.ACK, bytes(32 << 10))
+            await accepted.read(1)
+            accepted.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+            accepted.socket.close()
+            await client.reset()
+            await one.until(lambda: Closed([client.key]) in one.said)
+            sample = await one.sample()
+            assert sample.drops.keys() <= {"connection-reset", "flow-unknown"}
+            assert sample.drops["connection-reset"] == 1
+            assert sample.gauges["buffered"] == 0
+
+    run(scenario)
+
+
+def test_urgent_data_is_ordinary_data_in_both_directions():
+    async def scenario(one: World) -> None:
+        with Server() as server:
+            client, accepted = await pair(one, server)
+            client.send(tcp.ACK | tcp.PSH, b"be")
+            client.send(tcp.ACK | tcp.PSH | tcp.URG, b"for")
+            client.send(tcp.ACK | tcp.PSH, b"e")
+            assert await accepted.read(6) == b"before"
+            accepted.socket.send(b"af")
+            accepted.socket.send(b"te", socket.MSG_OOB)
+            accepted.socket.send(b"r")
+            assert await client.read(5) == b"after"
+
+    run(scenario)
