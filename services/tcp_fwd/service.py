@@ -301,6 +301,7 @@ class Forwarder:
             self._runtime.stop()
 
     def _stop(self) -> None:
+        self._waiting = Waiting(1)  # those in it are not opened any more
         for session in list(self._sessions.values()):
             session.execute(session.connection.abort(Reason.WORKER_LOST))
         self.poller.close()
