@@ -47,7 +47,8 @@ def account_for(config: Config, run_dir: Path) -> Account:
 
     A Unix socket of Redis has to let that user in; it is not looked at here, since Redis may come later.
     """
-    return choose(run_dir, [Path(path) for path in (config.dns.tls_ca, config.lists.tls_ca) if path])
+    ours = (config.dns.tls_ca, config.lists.tls_ca, config.whitelist.tls_ca)
+    return choose(run_dir, [Path(path) for path in ours if path])
 
 
 def furnish(directory: Path, config: Config, account: Account, suffix: str = "") -> tuple[Launch, socket.socket]:

@@ -61,6 +61,9 @@ class Whitelist(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     store: str = "memory://"
     ttl: Annotated[int, Meta(ge=1, le=86400 * 7)] = 300  # seconds; the floor of a lease
     grace: Annotated[int, Meta(ge=0, le=86400)] = 60  # seconds beyond the record's TTL
+    scope: Literal["all", "client"] = "all"  # for whom an answer opens its addresses
+    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.:-]{0,64}\Z")] = "netstack:"  # of the keys in Redis
+    tls_ca: str = ""  # a file of CA certificates for rediss://; empty: the system's
 
 
 class Allow(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -15,6 +15,9 @@ TOUCH_EVERY: Final = 30.0
 
 _Key = TypeVar("_Key")
 
+Question = tuple[bytes, bytes, int, int]
+"""What a Check asks: client, address, port and protocol. What one client may reach need not be open for another."""
+
 # DNS over TLS and over QUIC (RFC 7858, RFC 9250). A lease on an address does not cover these ports.
 ASK_ALWAYS: Final = frozenset({853})
 
@@ -24,17 +27,17 @@ class Replica:
 
     def __init__(self) -> None:
         self._leases: dict[bytes, float] = {}
-        self._endpoints: dict[tuple[bytes, int, int], float] = {}
+        self._endpoints: dict[Question, float] = {}
         self._touched: dict[bytes, float] = {}
 
     def __len__(self) -> int:
         return len(self._leases)
 
-    def allows(self, address: bytes, port: int, protocol: int, now: float) -> bool:
-        """Whether it is known that this endpoint may be reached; False means: ask the tracker."""
-        if port not in ASK_ALWAYS and self._leases.get(address, 0.0) > now:
+    def allows(self, question: Question, now: float) -> bool:
+        """Whether it is known that this client may reach this endpoint; False means: ask the tracker."""
+        if question[2] not in ASK_ALWAYS and self._leases.get(question[1], 0.0) > now:
             return True
-        return bool(self._endpoints) and self._endpoints.get((address, port, protocol), 0.0) > now
+        return bool(self._endpoints) and self._endpoints.get(question, 0.0) > now
 
     def lease(self, addresses: Sequence[bytes], expires_in: float, now: float) -> None:
         """The tracker leased these addresses. A lease is never shortened, except by `revoke`."""
@@ -43,9 +46,9 @@ class Replica:
             self._leases[address] = max(until, self._leases.pop(address, 0.0))
         _bound(self._leases)
 
-    def allow_endpoint(self, address: bytes, port: int, protocol: int, expires_in: float, now: float) -> None:
+    def allow_endpoint(self, question: Question, expires_in: float, now: float) -> None:
         """The tracker said yes to a Check."""
-        self._endpoints[(address, port, protocol)] = now + expires_in
+        self._endpoints[question] = now + expires_in
         _bound(self._endpoints)
 
     def revoke(self, addresses: Sequence[bytes]) -> None:
@@ -53,7 +56,7 @@ class Replica:
         gone = set(addresses)
         for address in gone:
             self._leases.pop(address, None)
-        for key in [key for key in self._endpoints if key[0] in gone]:
+        for key in [key for key in self._endpoints if key[1] in gone]:
             del self._endpoints[key]
 
     def use(self, address: bytes, now: float) -> bool:

@@ -60,7 +60,7 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _dns(config)
     yield from _lists(config)
     yield from _capture(config)
-    yield from _parse(("whitelist", "store"), config.whitelist.store, parse_store)
+    yield from _whitelist(config)
 
 
 def _unsupported(config: Config) -> Iterator[Problem]:
@@ -133,6 +133,17 @@ def _lists(config: Config) -> Iterator[Problem]:
         yield Problem(("lists", "cache"), lists.cache, "must be an absolute path, such as /var/cache/netstack")
     if lists.tls_ca and not Path(lists.tls_ca).is_file():
         yield Problem(("lists", "tls_ca"), lists.tls_ca, "no such file; it must hold certificates in PEM form")
+
+
+def _whitelist(config: Config) -> Iterator[Problem]:
+    whitelist = config.whitelist
+    yield from _parse(("whitelist", "store"), whitelist.store, parse_store)
+    if whitelist.tls_ca and not Path(whitelist.tls_ca).is_file():
+        message = "no such file; it must hold certificates in PEM form"
+        yield Problem(("whitelist", "tls_ca"), whitelist.tls_ca, message)
+    elif whitelist.tls_ca and not whitelist.store.startswith("rediss:"):
+        message = "goes with a store rediss://HOST; remove the key, or change whitelist.store"
+        yield Problem(("whitelist", "tls_ca"), whitelist.tls_ca, message)
 
 
 def _capture(config: Config) -> Iterator[Problem]:

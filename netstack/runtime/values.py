@@ -198,6 +198,11 @@ def parse_address(text: str) -> Address:
 
 def parse_store(text: str) -> Store:
     """The URL of the whitelist's store."""
+    authority = text.partition("://")[2].partition("/")[0].rpartition("@")[2]
+    if "," in authority or re.match(r"(?i)[a-z+-]*(sentinel|cluster)[a-z+-]*://", text):
+        raise ValueError(
+            f"Redis Sentinel and Cluster are not supported; name the one server that holds the data: {_STORE_EXAMPLES}"
+        )
     parts = _split(text, _STORE_EXAMPLES)
     if parts.scheme == "memory":
         if parts.netloc or parts.path or parts.query:
@@ -207,6 +212,11 @@ def parse_store(text: str) -> Store:
         return _unix_store(parts)
     if parts.scheme not in STORES:
         raise ValueError(f"must be one of {_STORE_EXAMPLES}")
+    if parts.query or parts.fragment:
+        raise ValueError(
+            f"no parameters are allowed behind {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}; a CA is "
+            "named by whitelist.tls_ca, the database is /DB"
+        )
     host = _host(parts)
     return Store(parts.scheme, host, _url_port(parts) or _REDIS_PORT, "", _database(parts.path.strip("/")))
 
@@ -268,8 +278,10 @@ def is_address(text: str) -> bool:
 def _unix_store(parts: SplitResult) -> Store:
     path = unquote(parts.path)
     query = re.fullmatch(r"(?:db=(.*))?", parts.query)
-    if parts.netloc or not path.startswith("/") or query is None:
-        raise ValueError("must be unix:///PATH[?db=DB] with an absolute path, such as unix:///run/redis/redis.sock")
+    if parts.netloc.rpartition("@")[2] or not path.startswith("/") or query is None:
+        raise ValueError(
+            "must be unix://[USER:PASSWORD@]/PATH[?db=DB] with an absolute path, such as unix:///run/redis/redis.sock"
+        )
     return Store("unix", path=path, db=_database(query.group(1) or ""))
 
 

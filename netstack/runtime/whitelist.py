@@ -1,13 +1,19 @@
-"""A forwarder's side of the whitelist link: ask the replica, else the tracker, and never wait for long."""
+"""A forwarder's side of the whitelist link: ask the replica, else the tracker, and never wait for long.
+
+Verdicts and changes of leases come on two sockets, so either may overtake the other. Each revocation has a number, the
+epoch, and each verdict that of the last revocation it knew: a yes that is older than a revocation of its address is
+asked for again. A revocation that was lost (a full queue) leaves a gap; the tracker, told of it, says it again.
+"""
 
 import itertools
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from netstack.packet.reason import Reason
 from netstack.runtime.leased_names import LeasedNames
-from netstack.runtime.replica import Replica
+from netstack.runtime.replica import Question, Replica
 from netstack.runtime.service import Runtime
 from netstack.wire.messages import (
     VERSION,
@@ -44,10 +50,13 @@ _YES: Final = Decision(allowed=True, reason="", names=())
 _TRACKER_DOWN: Final = Decision(allowed=False, reason=Reason.TRACKER_DOWN.value, names=())
 
 
-class _Asked(NamedTuple):
+@dataclass(slots=True)
+class _Asked:
     deadline: float
-    key: tuple[bytes, int, int]
+    question: Question
     then: list[Callable[[Decision], None]]
+    not_before: int = 0
+    """A yes of an earlier epoch is void."""
 
 
 class Whitelist:
@@ -69,9 +78,10 @@ class Whitelist:
         """Where the owner puts it: kept up to date with the names of the addresses."""
         self._numbers = itertools.count(1)
         self._asked: dict[int, _Asked] = {}
-        self._open: dict[tuple[bytes, int, int], int] = {}
+        self._open: dict[Question, int] = {}
         self._touched: set[bytes] = set()
         self._instance = ""
+        self._epoch = 0
         self._understood = True
         self._peer = runtime.bus.peer(runtime.topology.whitelist, runtime.worker, self._received)
         self._changes = runtime.bus.subscriber(runtime.topology.changes, [b""], self._changed)
@@ -91,7 +101,8 @@ class Whitelist:
         then: Callable[[Decision], None],
     ) -> None:
         """Call `then` with the decision: at once on a hit, within ANSWER_WITHIN seconds otherwise."""
-        if self.replica.allows(address, port, protocol, self._clock()):
+        question = (client, address, port, protocol)
+        if self.replica.allows(question, self._clock()):
             then(_YES)
             return
         self.ask(client, address, port, protocol, trace_id, then)
@@ -106,8 +117,8 @@ class Whitelist:
         then: Callable[[Decision], None],
     ) -> None:
         """Call `then` with the tracker's own decision, within ANSWER_WITHIN seconds: it has all names it knows."""
-        key = (address, port, protocol)
-        number = self._open.get(key)
+        question = (client, address, port, protocol)
+        number = self._open.get(question)
         if number is not None:
             self._asked[number].then.append(then)
             return
@@ -116,9 +127,9 @@ class Whitelist:
             then(_TRACKER_DOWN)
             return
         number = next(self._numbers)
-        self._asked[number] = _Asked(self._clock() + ANSWER_WITHIN, key, [then])
-        self._open[key] = number
-        self._peer.send(Check(number, client, address, port, protocol, trace_id))
+        self._asked[number] = _Asked(self._clock() + ANSWER_WITHIN, question, [then])
+        self._open[question] = number
+        self._peer.send(Check(number, *question, trace_id))
 
     def use(self, address: bytes) -> None:
         """A flow uses this address: its lease must go on. Cheap enough to be called for every batch."""
@@ -138,13 +149,19 @@ class Whitelist:
     def _join(self) -> None:
         # Said again each second: a tracker that restarted knows us no more, and its answer shows that it is there.
         if not self._peer.congested:
-            self._peer.send(Join(VERSION, self._runtime.stage, self._runtime.worker))
+            self._peer.send(Join(VERSION, self._runtime.stage, self._runtime.worker, self._epoch))
 
     def _received(self, message: Message) -> None:
         if isinstance(message, Joined):
             self._joined(message)
-        elif isinstance(message, Verdict) and self._understood:
+        elif not self._understood:
+            return
+        elif isinstance(message, Verdict):
             self._decided(message)
+        elif isinstance(message, LeaseChange):
+            # What we missed, said again; it is all there is to be told, so that no gap is left.
+            self._end(message)
+            self._epoch = max(self._epoch, message.epoch)
 
     def _joined(self, joined: Joined) -> None:
         if joined.instance == self._instance:
@@ -152,20 +169,25 @@ class Whitelist:
         self._instance = joined.instance
         self._understood = joined.version == VERSION
         if self._understood:
+            self._epoch = joined.epoch
             self._on_joined()
         else:
             _log.error("tracker speaks version %d, this process %d: not believed", joined.version, VERSION)
             self._runtime.counters.drop(Reason.WRONG_VERSION)
 
     def _decided(self, verdict: Verdict) -> None:
-        asked = self._asked.pop(verdict.request, None)
+        asked = self._asked.get(verdict.request)
         if asked is None:
             return  # it came after its time, and the flow was refused
-        del self._open[asked.key]
+        if verdict.allowed and verdict.epoch < asked.not_before:
+            self._peer.send(Check(verdict.request, *asked.question, 0))
+            return
+        del self._asked[verdict.request]
+        del self._open[asked.question]
         if verdict.allowed:
-            self.replica.allow_endpoint(*asked.key, verdict.expires_in, self._clock())
+            self.replica.allow_endpoint(asked.question, verdict.expires_in, self._clock())
             if self.names is not None:
-                self.names.learn([asked.key[0]], verdict.names, verdict.expires_in, self._clock())
+                self.names.learn([asked.question[1]], verdict.names, verdict.expires_in, self._clock())
         decision = Decision(verdict.allowed, verdict.reason, tuple(verdict.names))
         for then in asked.then:
             then(decision)
@@ -177,11 +199,21 @@ class Whitelist:
             self.replica.lease(message.addresses, message.expires_in, self._clock())
             if self.names is not None:
                 self._named(self.names, message)
-        else:
-            self.replica.revoke(message.addresses)
-            if self.names is not None:
-                self.names.revoke(message.addresses)
-            self._on_revoked(message.addresses)
+            return
+        self._end(message)
+        if message.epoch == self._epoch + 1:
+            self._epoch = message.epoch  # else one was lost: the next Join says so
+
+    def _end(self, change: LeaseChange) -> None:
+        self.replica.revoke(change.addresses)
+        if self.names is not None:
+            self.names.revoke(change.addresses)
+        gone = set(change.addresses)
+        for asked in self._asked.values():
+            if asked.question[1] in gone:
+                asked.not_before = max(asked.not_before, change.epoch)
+        if change.expires_in == 0:
+            self._on_revoked(change.addresses)
 
     def _named(self, names: LeasedNames, change: LeaseChange) -> None:
         # An answer is for one name. Several are those of addresses whose leases go on, not of each of them.
@@ -196,6 +228,6 @@ class Whitelist:
             if asked.deadline > now:
                 break  # they are in the order in which they were asked
             del self._asked[number]
-            del self._open[asked.key]
+            del self._open[asked.question]
             for then in asked.then:
                 then(_TRACKER_DOWN)

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 import msgpack
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 Traced = list[list[int]]
 """Which packets of a batch are being traced: pairs of index and trace id."""
@@ -107,24 +107,30 @@ class Closed(NamedTuple):
 
 
 class Join(NamedTuple):
-    """dns_filter or a forwarder -> tracker: I am here."""
+    """dns_filter or a forwarder or a command -> tracker: I am here. epoch is of the last ending it heard of."""
 
     version: int
     stage: str
     worker: str
+    epoch: int
 
 
 class Joined(NamedTuple):
-    """tracker -> who joined. Another instance than before means that the tracker restarted."""
+    """tracker -> who joined. Another instance than before means that the tracker restarted.
+
+    epoch is that of the last LeaseChange that ended leases. To a forwarder that missed one it is said again, directly.
+    """
 
     version: int
     instance: str
+    epoch: int
 
 
 class Learn(NamedTuple):
     """dns_filter -> tracker: this name was answered with these addresses; lease them, then tell me.
 
-    ttl is the smallest TTL of the records along the chain, in seconds; client is the address that asked.
+    ttl is the smallest TTL of the records along the chain, in seconds; client is the address that asked; chain are the
+    names that this one is an alias of, in order (CNAME).
     """
 
     request: int
@@ -133,6 +139,7 @@ class Learn(NamedTuple):
     ttl: int
     client: bytes
     trace_id: int
+    chain: list[str]
 
 
 class Learned(NamedTuple):
@@ -156,13 +163,18 @@ class Check(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """tracker -> forwarder: the answer to a Check, valid for expires_in seconds. A reason slug where it is no."""
+    """tracker -> forwarder: the answer to a Check, valid for expires_in seconds. A reason slug where it is no.
+
+    epoch is that of the last revocation that was known when it was decided: one whose LeaseChange has a greater epoch,
+    and overtook it on the other socket, has made it void.
+    """
 
     request: int
     allowed: bool
     reason: str
     names: list[str]
     expires_in: float
+    epoch: int
 
 
 class Touch(NamedTuple):
@@ -186,11 +198,84 @@ class Revoked(NamedTuple):
 
 
 class LeaseChange(NamedTuple):
-    """tracker -> all (PUB): these addresses are leased for expires_in seconds from now; 0 means revoked: cut flows."""
+    """tracker -> all (PUB): these addresses are leased for expires_in seconds from now.
+
+    0 means revoked: cut flows. Less than 0 means over: what is established goes on. epoch numbers such endings.
+    """
 
     addresses: list[bytes]
     names: list[str]
     expires_in: float
+    epoch: int
+
+
+class ListLeases(NamedTuple):
+    """Command -> tracker: report the leases; all, or with a target those of this name or address."""
+
+    request: int
+    target: str
+
+
+class Explain(NamedTuple):
+    """Command -> tracker: why is this name or endpoint (ADDRESS[:PORT[/PROTOCOL]]) open or closed?"""
+
+    request: int
+    target: str
+
+
+class Permit(NamedTuple):
+    """Command -> tracker: allow this name or endpoint for so many seconds; 0 is until the instance ends."""
+
+    request: int
+    target: str
+    seconds: float
+
+
+class Forbid(NamedTuple):
+    """Command -> tracker: deny this name and those below it for so many seconds; 0 is until the instance ends."""
+
+    request: int
+    target: str
+    seconds: float
+
+
+class Pause(NamedTuple):
+    """Command -> tracker: refuse nothing for so many seconds; 0 ends a pause."""
+
+    request: int
+    seconds: float
+
+
+class Told(NamedTuple):
+    """tracker -> command: JSON of a struct in netstack.wire.reports; where it is not ok, why not.
+
+    Where there is more, further ones with the same request follow.
+    """
+
+    request: int
+    ok: bool
+    more: bool
+    report: str
+
+
+class NameRules(NamedTuple):
+    """tracker -> dns_filter, on Join and at each change: names that commands allowed and denied, instead of the last.
+
+    While lenient, nothing is refused or removed, only counted.
+    """
+
+    allowed: list[str]
+    denied: list[str]
+    lenient: bool
+
+
+class NameRefused(NamedTuple):
+    """dns_filter -> tracker: this client was refused this name, for `netstack why`: the reason's slug, and details."""
+
+    name: str
+    client: bytes
+    reason: str
+    detail: str
 
 
 # --- the events link: every process publishes; tracker runs the XSUB/XPUB proxy ---------------------------------------
@@ -252,6 +337,14 @@ Message = (
     | LeaseChange
     | TraceHop
     | Sample
+    | ListLeases
+    | Explain
+    | Permit
+    | Forbid
+    | Pause
+    | Told
+    | NameRules
+    | NameRefused
 )
 _KINDS: Final[tuple[type[Any], ...]] = get_args(Message)
 _NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS)}

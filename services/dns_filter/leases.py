@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from netstack.packet.reason import Reason
+from netstack.runtime.namerulings import NameRulings
 from netstack.runtime.service import Runtime
-from netstack.wire.messages import VERSION, Join, Joined, Learn, Learned, Message
+from netstack.wire.messages import VERSION, Join, Joined, Learn, Learned, Message, NameRefused, NameRules
 
 ANSWER_WITHIN: Final = 2.0
 """Seconds; a tracker that was killed is back within two, and a stub resolver asks again after five (resolv.conf(5))."""
@@ -47,6 +48,11 @@ class Leases:
         self._numbers = itertools.count(1)
         self._pending: dict[int, _Pending] = {}
         self._instance = ""
+        self.rulings = NameRulings()
+        """What commands allowed and denied."""
+        self.lenient = False
+        """While it lasts nothing is refused or removed."""
+        self.on_rules: Callable[[], None] = lambda: None
         self._peer = runtime.bus.peer(
             runtime.topology.whitelist, runtime.worker, self._received, high_water=_HIGH_WATER
         )
@@ -60,21 +66,29 @@ class Leases:
         return len(self._pending)
 
     def learn(
-        self, name: str, addresses: Sequence[bytes], ttl: int, client: bytes, trace_id: int,
+        self, names: Sequence[str], addresses: Sequence[bytes], ttl: int, client: bytes, trace_id: int,
         then: Callable[[Confirmation], None],
     ) -> None:  # fmt: skip
-        """Have addresses leased; `then` is called once, within ANSWER_WITHIN seconds, with what came of it."""
+        """Have addresses leased; `then` is called once, within ANSWER_WITHIN seconds, with what came of it.
+
+        names are the one that was asked and those that it is an alias of, in order.
+        """
         if self._peer.waiting >= MAX_WAITING or len(self._pending) >= MAX_PENDING:
             then(Confirmation(ok=False, max_ttl=0, reason="the tracker is behind"))
             return
         number = next(self._numbers)
         self._pending[number] = _Pending(self._clock() + ANSWER_WITHIN, then)
-        self._peer.send(Learn(number, name, list(addresses), ttl, client, trace_id))
+        self._peer.send(Learn(number, names[0], list(addresses), ttl, client, trace_id, list(names[1:])))
+
+    def refused(self, name: str, client: bytes, reason: Reason, detail: str) -> None:
+        """A client was refused a name; best effort, for `netstack why`."""
+        if not self._peer.congested:
+            self._peer.send(NameRefused(name, client, reason.value, detail))
 
     def _join(self) -> None:
         # Said again each second: a tracker that restarted does not know us.
         if not self._peer.congested:
-            self._peer.send(Join(VERSION, self._runtime.stage, self._runtime.worker))
+            self._peer.send(Join(VERSION, self._runtime.stage, self._runtime.worker, 0))
 
     def _received(self, message: Message) -> None:
         if isinstance(message, Learned):
@@ -83,6 +97,10 @@ class Leases:
                 pending.then(Confirmation(message.ok, message.max_ttl, message.reason))
         elif isinstance(message, Joined):
             self._joined(message)
+        elif isinstance(message, NameRules):
+            self.rulings = NameRulings(message.allowed, message.denied)
+            self.lenient = message.lenient
+            self.on_rules()
 
     def _joined(self, joined: Joined) -> None:
         if joined.version != VERSION:

@@ -24,6 +24,10 @@ class Policy:
         """Whether the lists have been looked at: before that nothing can be said about a name."""
         self._canaries = config.dns.canaries
         self._networks: list[Network] = [parse_allowed_network(text).network for text in config.allow.networks]
+        self.lenient = False
+        """Nothing is removed, only counted (whitelist.mode audit, `netstack pause`)."""
+        self.let_through = 0
+        """Addresses that would have been removed."""
         self.remove_h3 = config.quic.block
         """Whether HTTPS records must not offer HTTP/3, which could only run into a refusal."""
         self.remove_ech = config.tcp.sni == "enforce"
@@ -68,7 +72,11 @@ class Policy:
 
     def is_removed(self, address: bytes) -> bool:
         """Whether an address must not be in an answer to a name that may not be private (DESIGN: rebinding)."""
-        return not is_public(address) and not self._is_listed(address)
+        removed = not is_public(address) and not self._is_listed(address)
+        if removed and self.lenient:
+            self.let_through += 1
+            return False
+        return removed
 
     def is_leased(self, address: bytes, *, private_name: bool) -> bool:
         """Whether an address that stays in an answer is to be leased.

@@ -51,9 +51,14 @@ class Resolver:
         self._leases = leases
         self._bridge = Bridge(runtime.config.dns.timeout)
         self._cache = Cache() if runtime.config.dns.cache else Cache(max_entries=0)
+        self._audits = runtime.config.whitelist.mode == "audit"
+        self._leases.on_rules = self._rules_changed
+        self._rules_changed()
         self._timer_armed = False
         self.queries = 0
         self.cache_hits = 0
+        self.audited = 0
+        """Answers that were let through only because nothing is refused."""
 
     @property
     def in_flight(self) -> int:
@@ -81,8 +86,8 @@ class Resolver:
             return True
         self.queries += 1
         asked = Asked(query, client)
-        rule = self._policy.denied_by((query.qname,))
-        if rule is not None:
+        rule = self._denied_by((query.qname,))
+        if rule is not None and not self._policy.lenient:
             self._deny([asked], rule)
             return True
         canary = self._policy.canary(query.qname)
@@ -128,12 +133,19 @@ class Resolver:
 
     def _release(self, waiting: Sequence[Asked], answer: Answer, age: int) -> None:
         """Have the addresses leased for each client, then answer; at once where there are none."""
-        rule = self._policy.denied_by(answer.names)
+        rule = self._denied_by(answer.names)
         if rule is not None:
-            self._deny(waiting, rule)
+            if not self._policy.lenient:
+                self._deny(waiting, rule)
+                return
+            # Let through without a lease: the addresses are open for as long as nothing is refused, and no longer.
+            self.audited += len(waiting)
+            _log.info("would be refused: %s", Reason.NAME_DENIED)
+            self._answer(waiting, answer, age, _NO_LIMIT)
             return
         if answer.removed:
             self._counters.drop(Reason.REBIND, len(waiting))
+            self._tell_refused(waiting, Reason.REBIND, f"removed {_list(answer.removed[:3])}: private addresses")
             _log.debug("removed from the answer to %s: %s", name_text(answer.names[0]), _list(answer.removed))
         if not answer.addresses:
             self._answer(waiting, answer, age, _NO_LIMIT)
@@ -141,12 +153,12 @@ class Resolver:
         by_client: dict[bytes, list[Asked]] = {}
         for asked in waiting:
             by_client.setdefault(asked.client.address, []).append(asked)
-        name = name_text(answer.names[0])
+        names = list(map(name_text, answer.names))
         ttl = max(0, answer.lease_ttl - age)
         for client, group in by_client.items():
             trace_id = next((asked.client.trace_id for asked in group if asked.client.trace_id), 0)
             then = partial(self._confirmed, group, answer, age, time.monotonic())
-            self._leases.learn(name, answer.addresses, ttl, client, trace_id, then)
+            self._leases.learn(names, answer.addresses, ttl, client, trace_id, then)
 
     def _confirmed(
         self, waiting: Sequence[Asked], answer: Answer, age: int, asked_at: float, confirmation: Confirmation
@@ -156,6 +168,9 @@ class Resolver:
         self._hops(waiting, "asked tracker", asked_at, f"{count} addresses {confirmation.reason}".strip())
         if confirmation.ok:
             self._answer(waiting, answer, age, confirmation.max_ttl)
+            return
+        if confirmation.reason == Reason.NAME_DENIED:  # by a command, after the answer was looked at
+            self._deny(waiting, "netstack deny")
             return
         self._counters.drop(Reason.TRACKER_DOWN, len(waiting))
         text = f"{Reason.TRACKER_DOWN}: the addresses could not be leased: {confirmation.reason}"
@@ -168,8 +183,28 @@ class Resolver:
             message = emit_answer(asked.query, answer, udp=client.udp, age=age, max_ttl=max_ttl, error=error)
             self._reply(asked, message, answer.rcode)
 
+    def _denied_by(self, names: Sequence[bytes]) -> str | None:
+        """The rule that denies a name or one that it is an alias of; what commands said goes first."""
+        rulings = self._leases.rulings
+        ruling = rulings.decide(map(name_text, names)) if rulings else None
+        if ruling is not None:
+            return None if ruling.allowed else f"netstack deny {ruling.pattern}"
+        return self._policy.denied_by(names)
+
+    def _rules_changed(self) -> None:
+        lenient = self._audits or self._leases.lenient
+        if lenient is not self._policy.lenient:
+            # What is kept was filtered, or was not.
+            self._policy.lenient = lenient
+            self._cache = Cache() if self._runtime.config.dns.cache else Cache(max_entries=0)
+
+    def _tell_refused(self, waiting: Sequence[Asked], reason: Reason, detail: str) -> None:
+        for asked in waiting[:1]:
+            self._leases.refused(name_text(asked.query.qname), asked.client.address, reason, detail)
+
     def _deny(self, waiting: Sequence[Asked], rule: str) -> None:
         self._counters.drop(Reason.NAME_DENIED, len(waiting))
+        self._tell_refused(waiting, Reason.NAME_DENIED, rule)
         self._refuse(waiting, dns.NXDOMAIN, EDE_BLOCKED, f"{Reason.NAME_DENIED}: {rule}")
 
     def _fail(self, waiting: Sequence[Asked], why: str, *, silent: bool) -> None:

@@ -49,7 +49,7 @@ class DnsFilter:
         self._joined = False
         self._listed = False
         self._idle_looks = 0
-        policy = Policy(runtime.config)
+        policy = self._policy = Policy(runtime.config)
         transports = make_transports(runtime.config, partial(self._counters.drop, Reason.UPSTREAM_MISMATCH))
         self._pool = Pool(transports, policy, self._upstreams_changed)
         self._leases = Leases(runtime, self._on_joined)
@@ -147,6 +147,8 @@ class DnsFilter:
             connections=len(self._stream.connections),
             listed=self._lists.names,
         )
+        if audited := self._resolver.audited + self._policy.let_through:
+            self._counters.gauges["audit"] = audited
 
     def _drain(self) -> None:
         self._tunnel.drain()

@@ -9,7 +9,7 @@ anew when its entry comes up. So every operation costs what it touches, however 
 
 import heapq
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 MAX_ADDRESSES: Final = 1_000_000
 """Leases held in memory, some 350 octets each."""
@@ -19,6 +19,9 @@ MAX_NAMES: Final = 32
 
 MAX_SIBLINGS: Final = 4096
 """Addresses kept together per name, the newest: as many A records as one DNS message holds (RFC 1035 section 4.2.2)."""
+
+MAX_CLIENTS: Final = 256
+"""Clients kept per address, the newest, where each has to ask for itself."""
 
 MAX_RECORD_TTL: Final = 86400
 """Seconds; what a resolver's cache commonly makes of longer ones (RFC 8767 section 4 allows such a cap)."""
@@ -38,10 +41,28 @@ def max_client_ttl(lease: int, grace: int) -> int:
     return max(lease - grace, 1)
 
 
+class Origin(NamedTuple):
+    """The answer that a lease comes from; shared by all addresses of that answer."""
+
+    rule: str = ""
+    """Why it was leased."""
+    client: bytes = b""
+    """Who asked; empty where that is not known."""
+    chain: tuple[str, ...] = ()
+    """The names that the asked one is an alias of, in order."""
+    when: float = 0.0
+    """Unix time; 0 where that is not known."""
+    alone: bool = False
+    """Whether the addresses are open for that client alone (whitelist.scope)."""
+
+
+NOWHERE: Final = Origin()
+
+
 class Lease:
     """One address's lease."""
 
-    __slots__ = ("due", "names", "rule", "until")
+    __slots__ = ("clients", "due", "names", "origin", "until")
 
     def __init__(self, until: float) -> None:
         self.until = until
@@ -50,8 +71,14 @@ class Lease:
         """When the heap looks at it; an entry with another time is stale."""
         self.names: tuple[str, ...] = ()
         """What the address was answered for, oldest first."""
-        self.rule = ""
-        """Why it was leased."""
+        self.origin = NOWHERE
+        """The newest answer that it was in."""
+        self.clients: dict[bytes, float] | None = None
+        """For whom it is open and until when, oldest first; None: for all."""
+
+    def until_for(self, client: bytes) -> float:
+        """When it ends for a client; 0.0 where it is not open for that one."""
+        return self.until if self.clients is None else self.clients.get(client, 0.0)
 
 
 class Leases:
@@ -81,6 +108,14 @@ class Leases:
         lease = self._leases.get(address)
         return lease if lease is not None and lease.until > now else None
 
+    def get(self, address: bytes) -> Lease | None:
+        """The lease of an address, also one that has ended and is not forgotten yet."""
+        return self._leases.get(address)
+
+    def addresses(self) -> list[bytes]:
+        """Every address that `get` knows."""
+        return list(self._leases)
+
     def snapshot(self, now: float) -> list[tuple[bytes, Lease]]:
         """All live leases."""
         return [(address, lease) for address, lease in self._leases.items() if lease.until > now]
@@ -89,7 +124,13 @@ class Leases:
         """The addresses that a name was answered with, oldest first."""
         return list(self._addresses.get(name, ()))
 
-    def learn(self, name: str, addresses: Sequence[bytes], seconds: float, now: float, rule: str = "") -> None:
+    def names(self) -> list[str]:
+        """Every name that has a lease."""
+        return list(self._addresses)
+
+    def learn(
+        self, name: str, addresses: Sequence[bytes], seconds: float, now: float, origin: Origin = NOWHERE
+    ) -> None:
         """Lease all of these addresses or, with LeasesFullError, none."""
         self.expire(now, 2 * len(addresses) + 2)
         new = sum(address not in self._leases for address in addresses)
@@ -102,8 +143,10 @@ class Leases:
                 lease = None
             if lease is None:
                 lease = self._add(address, now + seconds)
+                lease.clients = {} if origin.alone else None
+            _open_for(lease, now + seconds, origin)
             lease.until = max(lease.until, now + seconds)
-            lease.rule = rule
+            lease.origin = origin
             self._tie(lease, name, address)
 
     def touch(self, addresses: Iterable[bytes], seconds: float, now: float) -> list[bytes]:
@@ -124,10 +167,16 @@ class Leases:
         extended = []
         for address in reached:
             lease = self._leases[address]
-            if now < lease.until < until:
-                lease.until = until
+            if lease.until > now and _extend(lease, until, now):
                 extended.append(address)
         return extended
+
+    def extend(self, addresses: Iterable[bytes], until: float, now: float) -> None:
+        """Extend the leases of these addresses alone, as `touch` did elsewhere."""
+        for address in addresses:
+            lease = self.live(address, now)
+            if lease is not None:
+                _extend(lease, until, now)
 
     def revoke(self, target: str | bytes, now: float) -> list[bytes]:
         """End the lease of an address, or those of all addresses of a name, whoever else shares them.
@@ -198,3 +247,22 @@ class Leases:
         if len(self._heap) > 2 * len(self._leases) + 64:
             self._heap = [(lease.due, address) for address, lease in self._leases.items()]
             heapq.heapify(self._heap)
+
+
+def _open_for(lease: Lease, until: float, origin: Origin) -> None:
+    if not origin.alone:
+        lease.clients = None
+    if lease.clients is None:
+        return
+    lease.clients[origin.client] = max(until, lease.clients.pop(origin.client, 0.0))
+    if len(lease.clients) > MAX_CLIENTS:
+        del lease.clients[next(iter(lease.clients))]
+
+
+def _extend(lease: Lease, until: float, now: float) -> bool:
+    if lease.until >= until:
+        return False
+    lease.until = until
+    if lease.clients:
+        lease.clients = {client: max(end, until) for client, end in lease.clients.items() if end > now}
+    return True

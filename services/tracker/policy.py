@@ -1,17 +1,20 @@
 """What may be reached: the verdict on an endpoint, and which addresses of an answer may be leased. No I/O, no clock.
 
-The order of the rules, first match wins: static networks; multicast; names that are allowed in spite of a list; the
-ports and the addresses of encrypted DNS; leases; everything else is not whitelisted.
+The order of the rules, first match wins: a pause; static networks; endpoints that a command allowed; multicast; names
+that are allowed in spite of a list; the ports and the addresses of encrypted DNS; leases; everything else is not
+whitelisted.
 """
 
+import math
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Network, IPv6Network
 from typing import Final, NamedTuple
 
 from netstack.packet.reason import Reason
 from netstack.packet.scope import is_multicast, is_public
+from services.tracker.endpoints import TCP, UDP, Endpoint, Rule, compile_rule, rule_text
 from services.tracker.names import NameSet
 from services.tracker.resolvers import RESOLVER_NAMES, is_resolver
+from services.tracker.rules import Rules
 
 STATIC_FOR: Final = 300.0
 """Seconds for which a forwarder may remember what the configuration allows."""
@@ -19,26 +22,14 @@ STATIC_FOR: Final = 300.0
 UNGATED_FOR: Final = 60.0
 """Seconds for which a forwarder may remember a yes that no rule stands behind (whitelist.mode `off` and `audit`)."""
 
-_TCP: Final = 6
-_UDP: Final = 17
+COMMANDED_FOR: Final = 2.0
+"""The same where a command stands behind it, which may be taken back."""
+
+COMMANDED: Final = "netstack allow"
+"""The rule of a lease that is there because of the command."""
+
 _ENCRYPTED_DNS_PORT: Final = 853  # TLS (RFC 7858 section 3.1), DTLS (RFC 8094), QUIC (RFC 9250 section 4.1.1)
 _HTTPS_PORT: Final = 443
-
-
-class Rule(NamedTuple):
-    """Addresses that may be reached without a lease; None stands for every port, or every protocol."""
-
-    network: IPv4Network | IPv6Network
-    port: int | None = None
-    protocol: int | None = None
-
-
-class Endpoint(NamedTuple):
-    """Where a client wants to go; the protocol is IANA's number, the port 0 where the protocol has none."""
-
-    address: bytes
-    port: int
-    protocol: int
 
 
 class Known(NamedTuple):
@@ -69,18 +60,30 @@ class Grant(NamedTuple):
     """Addresses of a resolver that speaks encrypted DNS: the name resolves, but leads nowhere."""
     refused: int
     """How many are not public and were refused."""
+    denied: str = ""
+    """The pattern that a command denied, where it covers the name or one that it is an alias of."""
+    at_most: float = math.inf
+    """Seconds for which a lease may last: what a command allowed for an hour is not open for longer."""
 
 
 class Policy:
     """The configured rules."""
 
     def __init__(
-        self, mode: str, rules: Iterable[Rule], allowed_names: Iterable[str], private_names: Iterable[str],
+        self,
+        mode: str,
+        rules: Iterable[Rule],
+        allowed_names: Iterable[str],
+        private_names: Iterable[str],
         resolver_names: Iterable[str] = (),
-    ) -> None:  # fmt: skip
+        commanded: Rules | None = None,
+    ) -> None:
         """resolver_names are those of resolvers that speak encrypted DNS, beside RESOLVER_NAMES."""
-        self._mode = mode
-        self._rules = tuple(map(_compile, rules))
+        self.mode = mode
+        self.commanded = commanded if commanded is not None else Rules()
+        """What commands allowed and denied."""
+        self._rule_texts = tuple(map(rule_text, rules := tuple(rules)))
+        self._rules = tuple(map(compile_rule, rules))
         self._allowed_names = NameSet(allowed_names)
         self._private_names = NameSet(private_names)
         self._resolver_names = NameSet(resolver_names)
@@ -88,14 +91,19 @@ class Policy:
     @property
     def audits(self) -> bool:
         """Whether a refusal is only counted."""
-        return self._mode == "audit"
+        return self.mode == "audit"
 
-    def without_lease(self, endpoint: Endpoint) -> Ruling | None:
+    def without_lease(self, endpoint: Endpoint, now: float = 0.0) -> Ruling | None:
         """The verdict, where it does not depend on any lease."""
-        if self._mode == "off":
+        if self.mode == "off":
             return _yes((), UNGATED_FOR)
+        if self.commanded.paused_until > now:
+            return _yes((), min(COMMANDED_FOR, self.commanded.paused_until - now))
         if any(rule.covers(endpoint) for rule in self._rules):
             return _yes((), STATIC_FOR)
+        permitted = self.commanded.endpoint(endpoint)
+        if permitted is not None and permitted[1] > now:
+            return _yes((), min(COMMANDED_FOR, permitted[1] - now))
         if is_multicast(endpoint.address):
             return _no(Reason.MULTICAST)
         return None
@@ -106,7 +114,7 @@ class Policy:
         leased = known.expires_in > 0 and self._may_have(address, known.names)
         if leased and self._is_allowed_name(known.names):
             return _yes(known.names, known.expires_in)
-        has_ports = protocol in (_TCP, _UDP)
+        has_ports = protocol in (TCP, UDP)
         if has_ports and port == _ENCRYPTED_DNS_PORT:
             return _no(Reason.ENCRYPTED_DNS)
         if has_ports and port == _HTTPS_PORT and is_resolver(address):
@@ -115,17 +123,39 @@ class Policy:
             return _yes(known.names, known.expires_in)
         return _no(Reason.ENCRYPTED_DNS if known.answers_dns else Reason.NOT_WHITELISTED)
 
-    def grant(self, name: str, addresses: Sequence[bytes]) -> Grant:
-        """Which addresses of an answer for this (normalized) name may be leased."""
+    def rules_about(self, address: bytes) -> list[str]:
+        """The configured rules that allow something of an address, as `allow.networks` writes them."""
+        return [text for text, rule in zip(self._rule_texts, self._rules, strict=True) if rule.contains(address)]
+
+    def rule_for(self, endpoint: Endpoint) -> str | None:
+        """The configured rule that allows an endpoint."""
+        both = zip(self._rule_texts, self._rules, strict=True)
+        return next((text for text, rule in both if rule.covers(endpoint)), None)
+
+    def grant(self, name: str, addresses: Sequence[bytes], chain: Sequence[str] = (), now: float = 0.0) -> Grant:
+        """Which addresses of an answer for this (normalized) name, an alias of those of the chain, may be leased."""
         unique = list(dict.fromkeys(addresses))
+        ruling = self.commanded.names.decide((name, *chain))
+        if ruling is not None and not ruling.allowed:
+            return Grant([], "", [], 0, denied=ruling.pattern)
         allowed = [address for address in unique if self._may_have(address, (name,))]
         refused = len(unique) - len(allowed)
         if self._allowed_names.covers(name):
             return Grant(allowed, "allow.names", [], refused)
-        if RESOLVER_NAMES.covers(name) or self._resolver_names.covers(name):
+        if ruling is not None:
+            return Grant(allowed, COMMANDED, [], refused, at_most=self.commanded.name_until(ruling.pattern) - now)
+        if self.is_resolver_name(name):
             return Grant([], "", allowed, refused)
         rule = "dns.private_names" if self._private_names.covers(name) else "answer"
         return Grant(allowed, rule, [], refused)
+
+    def allows_name(self, name: str) -> bool:
+        """Whether the configuration or a command allows a (normalized) name in spite of every list."""
+        return self._is_allowed_name((name,))
+
+    def is_resolver_name(self, name: str) -> bool:
+        """Whether it is a (normalized) name of a resolver that speaks encrypted DNS."""
+        return RESOLVER_NAMES.covers(name) or self._resolver_names.covers(name)
 
     def lease_suffices(self, address: bytes, names: Sequence[str]) -> bool:
         """Whether a forwarder that knows of the lease may let through any port but those of encrypted DNS.
@@ -143,6 +173,10 @@ class Policy:
         return bool(self._private_names) and any(map(self._private_names.covers, names))
 
     def _is_allowed_name(self, names: Sequence[str]) -> bool:
+        if self.commanded.names:
+            rulings = filter(None, map(self.commanded.names.ruling, names))
+            if any(ruling.allowed for ruling in rulings):
+                return True
         return bool(self._allowed_names) and any(map(self._allowed_names.covers, names))
 
 
@@ -162,33 +196,3 @@ def _yes(names: tuple[str, ...], expires_in: float) -> Ruling:
 
 def _no(reason: Reason) -> Ruling:
     return Ruling(allowed=False, reason=reason.value, names=(), expires_in=0.0)
-
-
-class _Compiled(NamedTuple):
-    """A rule with its prefix as an integer, and by how much an address is shifted right before they are compared."""
-
-    octets: int
-    prefix: int
-    shift: int
-    port: int | None
-    protocol: int | None
-
-    def covers(self, endpoint: Endpoint) -> bool:
-        return (
-            self.port in (None, endpoint.port)
-            and self.protocol in (None, endpoint.protocol)
-            and (self.port is None or endpoint.protocol in (_TCP, _UDP))
-            and self._contains(endpoint.address)
-        )
-
-    def covers_all_of(self, address: bytes) -> bool:
-        return self.port is None and self.protocol is None and self._contains(address)
-
-    def _contains(self, address: bytes) -> bool:
-        return len(address) == self.octets and int.from_bytes(address, "big") >> self.shift == self.prefix
-
-
-def _compile(rule: Rule) -> _Compiled:
-    network = rule.network
-    shift = network.max_prefixlen - network.prefixlen
-    return _Compiled(network.max_prefixlen // 8, int(network.network_address) >> shift, shift, rule.port, rule.protocol)

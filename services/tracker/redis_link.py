@@ -13,30 +13,20 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
 
 import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from services.tracker import redis_scripts
 from services.tracker.redis_scripts import Script
+from services.tracker.redis_server import DOWN, ROUND_TRIP, RedisServer, close
 from services.tracker.store import StoreDownError
-
-ROUND_TRIP: Final = 0.7
-"""Seconds that Redis has to answer one pipeline: an operation waits for the one before and for its own."""
-
-CONNECT: Final = 1.0
-"""Seconds that it has to let us in."""
 
 _IDLE: Final = 1.0  # seconds without an operation after which the connection is looked at
 _BACKOFF: Final = (0.1, 2.0)  # seconds from one attempt to the next, at first and at most
 _MAX_WAITING: Final = 16384  # operations
 _MAX_BATCH: Final = 512  # operations in one pipeline
 _MAX_ARGUMENTS: Final = 16384  # of all operations in one pipeline; about 20 ms of Redis's time
-
-_DOWN: Final = (RedisError, OSError, EOFError)
 
 _log = logging.getLogger(__name__)
 
@@ -49,9 +39,13 @@ class _Operation(NamedTuple):
 class RedisLink:
     """Operations in, answers out; says when Redis goes away and when it is there again."""
 
-    def __init__(self, url: str, *, on_connected: Callable[[], None], on_trouble: Callable[[str | None], None]) -> None:
-        self._url = url
-        self._place = redacted(url)
+    def __init__(
+        self, server: RedisServer, *, on_connected: Callable[[], None], on_trouble: Callable[[str | None], None]
+    ) -> None:
+        self._server = server
+        self._place = server.place
+        self.connections = 0
+        """How many there have been; what was read over another one may have been another Redis's."""
         self._on_connected = on_connected
         self._on_trouble = on_trouble
         self._client: redis.asyncio.Redis | None = None
@@ -69,7 +63,7 @@ class RedisLink:
         """Try to connect, once; `serve` goes on from there."""
         try:
             await self._exchange([])
-        except _DOWN as error:
+        except DOWN as error:
             await self._went_down(error, [])
 
     async def serve(self) -> None:
@@ -81,7 +75,7 @@ class RedisLink:
             try:
                 await self._exchange(batch)
                 delay = least
-            except _DOWN as error:
+            except DOWN as error:
                 await self._went_down(error, batch)
                 if not self._stopping:
                     await asyncio.sleep(delay)
@@ -92,7 +86,7 @@ class RedisLink:
 
     def run(self, script: Script, *arguments: str | int) -> asyncio.Future[Any]:
         """Submit a script; the future fails with StoreDownError where its effect is not certain."""
-        return self.submit("EVALSHA", script.digest, 0, *arguments)
+        return self.submit("EVALSHA", script.digest, 1, self._server.prefix, *arguments)
 
     def submit(self, *command: str | int) -> asyncio.Future[Any]:
         """Submit a command."""
@@ -157,7 +151,8 @@ class RedisLink:
             except (redis.exceptions.ConnectionError, NoScriptError):
                 # It was restarted, maybe, while nothing was said. Every operation may safely be done twice.
                 await self._disconnect()
-        self._client = await _connect(self._url)
+        self._client = await self._server.connect(redis_scripts.ALL)
+        self.connections += 1
         answers = await _send(self._client, batch)
         self._came_up()
         return answers
@@ -165,7 +160,7 @@ class RedisLink:
     async def _disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
-            await _close(client)
+            await close(client)
 
     def _came_up(self) -> None:
         if not self._up:
@@ -174,7 +169,7 @@ class RedisLink:
         self._on_connected()
 
     async def _went_down(self, error: BaseException, batch: list[_Operation]) -> None:
-        why = str(error).rstrip(".") or f"no answer within {ROUND_TRIP} s"
+        why = self._server.explain(error) or f"no answer within {ROUND_TRIP} s"
         self._up = False
         self._fail([*batch, *self._waiting], f"{self._place}: {why}")
         self._waiting.clear()
@@ -186,33 +181,6 @@ class RedisLink:
         for operation in operations:
             if not operation.answered.done():
                 operation.answered.set_exception(StoreDownError(why))
-
-
-def redacted(url: str) -> str:
-    """The URL without user, password and parameters, fit for a log."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-async def _connect(url: str) -> redis.asyncio.Redis:
-    client = redis.asyncio.Redis.from_url(
-        url,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=ROUND_TRIP,
-        socket_connect_timeout=CONNECT,
-        max_connections=1,
-    )
-    try:
-        async with asyncio.timeout(CONNECT):
-            pipeline = client.pipeline(transaction=False)
-            for script in redis_scripts.ALL:
-                pipeline.script_load(script.text)
-            await pipeline.execute()
-    except BaseException:
-        await _close(client)
-        raise
-    return client
 
 
 async def _send(client: redis.asyncio.Redis, batch: list[_Operation]) -> list[Any]:
@@ -228,11 +196,6 @@ async def _send(client: redis.asyncio.Redis, batch: list[_Operation]) -> list[An
         if isinstance(answer, NoScriptError):
             raise answer
     return answers
-
-
-async def _close(client: redis.asyncio.Redis) -> None:
-    with contextlib.suppress(*_DOWN):
-        await client.aclose()
 
 
 def _retrieve(answered: asyncio.Future[Any]) -> None:

@@ -1,16 +1,26 @@
 """What runs inside Redis: each change of leases is one script, so that nobody ever sees half of it.
 
-    netstack:lease:<address>  string, a JSON object {names, rule, when}; its time to live is the lease
-    netstack:name:<name>      sorted set of addresses by the end of their leases (Unix time, ms); lives as long as they
+    <prefix>lease:<address>  string, a JSON object {names, rule, when, client, chain, clients}; its time to live is the
+                             lease. clients, where whitelist.scope is "client": by client the end (Unix time, ms)
+    <prefix>name:<name>      sorted set of addresses by the end of their leases (Unix time, ms); lives as long as they
+    <prefix>changes          channel: each change, as a JSON array of kind, source, and what the kind needs
 
-Written for Redis 6.2 and later (ZADD GT, SET KEEPTTL). Keys are computed inside the scripts: no cluster.
+Written for Redis 6.2 and later (ZADD GT, SET KEEPTTL). The prefix is the only key that is passed; the others are
+computed from it inside the scripts: no cluster.
 """
 
 from hashlib import sha1
 from typing import Final, NamedTuple
 
-LEASE_PREFIX: Final = "netstack:lease:"
-NAME_PREFIX: Final = "netstack:name:"
+LEASE: Final = "lease:"
+NAME: Final = "name:"
+CHANGES: Final = "changes"
+"""These stand behind the prefix."""
+
+LEARNED: Final = "learned"
+"""Of a change: source, ms, then address and value of each lease that is new or longer."""
+REVOKED: Final = "revoked"
+"""Of a change: source, serial number, then the addresses."""
 
 
 class Script(NamedTuple):
@@ -26,15 +36,21 @@ def _script(text: str) -> Script:
 
 
 _COMMON: Final = """
-local LEASE, NAME = 'netstack:lease:', 'netstack:name:'
+local LEASE, NAME, CHANGES = KEYS[1] .. 'lease:', KEYS[1] .. 'name:', KEYS[1] .. 'changes'
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+-- A value as a table; an empty one where it is not ours.
+local function read(value)
+  local ok, lease = pcall(cjson.decode, value or '')
+  if ok and type(lease) == 'table' then return lease end
+  return {}
+end
+
 -- The names of a lease; none where the value is not ours.
 local function names_of(value)
-  local ok, lease = pcall(cjson.decode, value or '')
-  local names = {}
-  if ok and type(lease) == 'table' and type(lease.names) == 'table' then
+  local lease, names = read(value), {}
+  if type(lease.names) == 'table' then
     for _, name in ipairs(lease.names) do
       if type(name) == 'string' then names[#names + 1] = name end
     end
@@ -50,27 +66,63 @@ local function index(name, address, ms)
 end
 """
 
-# ARGV: name, rule, when (Unix time, s), ms, most names per address, most addresses per name, then the addresses.
+# ARGV: source, name, the other fields of the value as JSON, whether for the client alone ('1'), ms, most names per
+# address, most addresses per name, most clients per address, then the addresses.
 LEARN: Final = _script("""
-local name, ms, most_names, most_addresses = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
-for i = 7, #ARGV do
-  local key = LEASE .. ARGV[i]
+local source, name, alone, ms = ARGV[1], ARGV[2], ARGV[4] == '1', tonumber(ARGV[5])
+local most_names, most_addresses, most_clients = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local change = {'learned', source, ms}
+
+-- For whom an address is open, this client included; nil: for all.
+local function clients_of(before, client)
+  if not alone then return nil end
+  before = before and read(before) or {}
+  if type(before.names) == 'table' and type(before.clients) ~= 'table' then return nil end
+  local clients, count, first = {}, 0, nil
+  clients[client] = now + ms
+  for known, ends in pairs(before.clients or {}) do
+    if tonumber(ends) and ends > now then
+      clients[known] = math.max(ends, clients[known] or 0)
+      count = count + 1
+      if known ~= client and (first == nil or ends < clients[first]) then first = known end
+    end
+  end
+  if count >= most_clients and first then clients[first] = nil end
+  return clients
+end
+
+local lease = cjson.decode(ARGV[3])
+
+local function merged(before)
   local names = {}
-  for _, known in ipairs(names_of(redis.call('GET', key))) do
+  for _, known in ipairs(before and names_of(before) or {}) do
     if known ~= name then names[#names + 1] = known end
   end
   names[#names + 1] = name
   while #names > most_names do table.remove(names, 1) end
+  lease.names = names
+  lease.clients = clients_of(before, lease.client)
+  return cjson.encode(lease)
+end
+
+local fresh = merged(nil)
+for i = 9, #ARGV do
+  local key = LEASE .. ARGV[i]
+  local before = redis.call('GET', key)
+  local value = before and merged(before) or fresh
   local left = redis.call('PTTL', key)
-  redis.call('SET', key, cjson.encode({names = names, rule = ARGV[2], when = tonumber(ARGV[3])}), 'KEEPTTL')
+  redis.call('SET', key, value, 'KEEPTTL')
   if left ~= -1 and left < ms then
     redis.call('PEXPIRE', key, ms)
     left = ms
   end
   index(name, ARGV[i], math.max(left, ms))
+  change[#change + 1] = ARGV[i]
+  change[#change + 1] = value
 end
 redis.call('ZREMRANGEBYSCORE', NAME .. name, '-inf', now)
 redis.call('ZREMRANGEBYRANK', NAME .. name, 0, -1 - most_addresses)
+redis.call('PUBLISH', CHANGES, cjson.encode(change))
 return {}
 """)
 
@@ -84,10 +136,23 @@ end
 return found
 """)
 
-# ARGV: ms, then the addresses. Returns address and value of each lease that became longer.
+# ARGV: source, ms, then the addresses. Returns address and value of each lease that became longer.
 TOUCH: Final = _script("""
-local ms = tonumber(ARGV[1])
+local ms = tonumber(ARGV[2])
 local reached, followed, extended = {}, {}, {}
+
+-- The value with the time of each client that still has one extended too.
+local function with_clients(key, value)
+  if not value:find('"clients"', 1, true) then return value end
+  local lease = read(value)
+  if type(lease.clients) ~= 'table' then return value end
+  for client, ends in pairs(lease.clients) do
+    if ends > now and ends < now + ms then lease.clients[client] = now + ms end
+  end
+  value = cjson.encode(lease)
+  redis.call('SET', key, value, 'KEEPTTL')
+  return value
+end
 
 local function extend(address, value)
   if reached[address] then return end
@@ -96,11 +161,12 @@ local function extend(address, value)
   if left < 0 or left >= ms then return end
   redis.call('PEXPIRE', LEASE .. address, ms)
   for _, name in ipairs(names_of(value)) do index(name, address, ms) end
+  value = with_clients(LEASE .. address, value)
   extended[#extended + 1] = address
   extended[#extended + 1] = value
 end
 
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   local value = redis.call('GET', LEASE .. ARGV[i])
   local names = names_of(value)
   if #names > 0 then
@@ -116,13 +182,18 @@ for i = 2, #ARGV do
     end
   end
 end
+if #extended > 0 then
+  local change = {'learned', ARGV[1], ms}
+  for i = 1, #extended do change[#change + 1] = extended[i] end
+  redis.call('PUBLISH', CHANGES, cjson.encode(change))
+end
 return extended
 """)
 
-# ARGV: 'name' or 'address', and which. Returns the addresses whose lease ended.
+# ARGV: source, serial number, 'name' or 'address', and which. Returns the addresses whose lease ended.
 REVOKE: Final = _script("""
-local addresses = {ARGV[2]}
-if ARGV[1] == 'name' then addresses = redis.call('ZRANGE', NAME .. ARGV[2], 0, -1) end
+local addresses = {ARGV[4]}
+if ARGV[3] == 'name' then addresses = redis.call('ZRANGE', NAME .. ARGV[4], 0, -1) end
 local ended = {}
 for _, address in ipairs(addresses) do
   local value = redis.call('GET', LEASE .. address)
@@ -132,7 +203,11 @@ for _, address in ipairs(addresses) do
     ended[#ended + 1] = address
   end
 end
-if ARGV[1] == 'name' then redis.call('DEL', NAME .. ARGV[2]) end
+if ARGV[3] == 'name' then redis.call('DEL', NAME .. ARGV[4]) end
+-- An address that was named is published also where its lease had ended: flows to it are cut all the same.
+local change = {'revoked', ARGV[1], tonumber(ARGV[2])}
+for _, address in ipairs(ARGV[3] == 'name' and ended or addresses) do change[#change + 1] = address end
+if #change > 3 then redis.call('PUBLISH', CHANGES, cjson.encode(change)) end
 return ended
 """)
 

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -14,35 +16,48 @@ from netstack.runtime.values import parse_allowed_network
 from netstack.wire.messages import (
     VERSION,
     Check,
+    Explain,
+    Forbid,
     Join,
     Joined,
     Learn,
     Learned,
-    LeaseChange,
+    ListLeases,
     Message,
+    NameRefused,
+    Pause,
+    Permit,
     Revoke,
-    Revoked,
     Touch,
     Verdict,
 )
 from netstack.wire.proxy import EventsProxy
-from services.tracker.leases import MAX_SIBLINGS, Lease, Leases, LeasesFullError, lease_seconds, max_client_ttl
+from services.tracker.announce import Announcer
+from services.tracker.commands import Commands
+from services.tracker.endpoints import Endpoint, Rule, endpoint_text
+from services.tracker.explain import Explainer, Quic
+from services.tracker.journal import Journal
+from services.tracker.leases import MAX_SIBLINGS, Lease, Leases, LeasesFullError, Origin, lease_seconds, max_client_ttl
 from services.tracker.memory import MemoryStore
 from services.tracker.names import normalize
-from services.tracker.policy import Endpoint, Known, Policy, Rule, Ruling, audited, refusal
-from services.tracker.store import ANSWER_WITHIN, Store, StoreDownError
-
-LEASE_TOPIC: Final = b"lease"
+from services.tracker.policy import Known, Policy, Ruling, audited, refusal
+from services.tracker.refused import Refused, RefusedTable
+from services.tracker.rules import Rules
+from services.tracker.rules_file import read_rules, write_rules
+from services.tracker.store import ANSWER_WITHIN, Store, StoreDownError, Watcher
 
 _HIGH_WATER: Final = 65536  # messages per peer: as many questions as a forwarder has open at most
 _MAX_WORK: Final = 16384  # operations that wait for the store
 _MAX_NAME: Final = 1024  # characters: 255 octets (RFC 1035 section 2.3.4), each at most four characters when escaped
+_MAX_CHAIN: Final = 64  # aliases; resolvers follow some 8 to 20
 _MAX_TOUCHED: Final = 65536  # addresses in one Touch
 _TOUCHED_AT_ONCE: Final = 1024  # of these, so that others get their turn between
 _MAX_REFUSED: Final = 1024  # peers of another version that are remembered
 _MAX_WITHHELD: Final = 65536  # addresses of resolvers that are remembered
 _SWEEP: Final = 0.25  # seconds between looks at leases that have ended
 _SWEPT: Final = 4096  # leases looked at each time; 1 ms or so
+_USED_FOR: Final = 90.0
+"""Seconds for which a lease in use is extended at least, whatever whitelist.ttl: forwarders say it each 30 s."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,23 +68,31 @@ async def start(runtime: Runtime) -> None:
     runtime.on_stop.append(proxy.stop)
     store = _store(runtime)
     runtime.on_stop.append(store.close)
+    rules_path = runtime.topology.directory / "rules.json"
+    tracker = Tracker(runtime, store, _policy(runtime.config, read_rules(rules_path)), partial(write_rules, rules_path))
     await store.open()
-    Tracker(runtime, store, _policy(runtime.config))
+    tracker.listen()
     runtime.ready()
 
 
 class Tracker:
-    """Answers Join, Learn, Check, Touch and Revoke."""
+    """Answers Join, Learn, Check and Touch; what commands ask is done by Commands."""
 
-    def __init__(self, runtime: Runtime, store: Store, policy: Policy) -> None:
+    def __init__(
+        self, runtime: Runtime, store: Store, policy: Policy, keep_rules: Callable[[Rules], str | None]
+    ) -> None:
         self._runtime = runtime
         self._counters = runtime.counters
         self._clock = runtime.loop.time
         self._config = runtime.config.whitelist
         self._store = store
         self._policy = policy
+        self._rules = policy.commanded
+        self._keep_rules = keep_rules
         self._withheld = Leases(_MAX_WITHHELD)
+        self._lately = RefusedTable()
         self._instance = secrets.token_hex(8)
+        self._announce = Announcer(self._clock, store, policy, shared=self._config.scope == "all")
         self._refused: dict[bytes, None] = {}
         self._work = 0
         self._asked = 0
@@ -79,12 +102,52 @@ class Tracker:
             Learn: self._on_learn,
             Check: self._on_check,
             Touch: self._on_touch,
-            Revoke: self._on_revoke,
+            NameRefused: self._on_name_refused,
+            **dict.fromkeys((Revoke, ListLeases, Explain, Forbid, Permit, Pause), self._on_command),
         }
+        quic = Quic(runtime.config.quic.block, runtime.config.quic.ports)
+        explainer = Explainer(policy, runtime.config.deny.names, quic)
+        self._commands = Commands(self, store, self._rules, explainer, self._lately)
+        store.watcher = Watcher(self._announce.leased, partial(self.end, cut=True))
+
+    def listen(self) -> None:
+        """Bind the links. Raises OSError."""
+        runtime = self._runtime
+        self._announce.changes = runtime.bus.publisher(runtime.topology.changes, bind=True)
         self._hub = runtime.bus.hub(runtime.topology.whitelist, self._received, high_water=_HIGH_WATER)
-        self._changes = runtime.bus.publisher(runtime.topology.changes, bind=True)
+        self._announce.hub = self._hub
         runtime.before_sample = self._gauge
         runtime.every(_SWEEP, self._sweep)
+        self._note_pause()
+
+    # --- for Commands -------------------------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """In the clock of leases."""
+        return self._clock()
+
+    def end(self, addresses: Sequence[bytes], *, cut: bool) -> None:
+        """Tell the forwarders that these leases are over, and whether to cut flows."""
+        self._announce.ended(addresses, cut=cut)
+
+    def rules_changed(self) -> None:
+        """Keep the rules, and tell dns_filter and `netstack status`."""
+        if self._keep_rules(self._rules) is None:
+            self._counters.notes.pop("rules", None)
+        else:
+            self._counters.notes["rules"] = "what commands allow and deny cannot be kept for a restart of the tracker"
+        self._note_pause()
+        self._announce.rules()
+
+    def is_withheld(self, address: bytes) -> bool:
+        """Whether it was the answer for a resolver's name."""
+        return self._withheld.live(address, self._clock()) is not None
+
+    def is_store_down(self) -> bool:
+        """Whether the store does not answer."""
+        return "store" in self._counters.notes
+
+    # --- from the links -----------------------------------------------------------------------------------------------
 
     def _received(self, identity: bytes, message: Message) -> None:
         if isinstance(message, Join):
@@ -101,6 +164,7 @@ class Tracker:
     def _on_join(self, identity: bytes, join: Join) -> None:
         if join.version == VERSION:
             self._refused.pop(identity, None)
+            self._announce.catch_up(identity, join)
         else:
             self._counters.drop(Reason.WRONG_VERSION)
             if identity not in self._refused:
@@ -111,11 +175,12 @@ class Tracker:
             self._refused[identity] = None
             if len(self._refused) > _MAX_REFUSED:
                 del self._refused[next(iter(self._refused))]
-        self._send(identity, Joined(VERSION, self._instance))
+        self._send(identity, Joined(VERSION, self._instance, self._announce.epoch))
 
     def _on_learn(self, identity: bytes, learn: Learn) -> bool:
         name = normalize(learn.name)
-        if learn.ttl < 0 or len(learn.addresses) > MAX_SIBLINGS or len(learn.name) > _MAX_NAME:
+        too_long = max(map(len, (learn.name, *learn.chain))) > _MAX_NAME or len(learn.chain) > _MAX_CHAIN
+        if learn.ttl < 0 or len(learn.addresses) > MAX_SIBLINGS or too_long:
             return False
         if self._work >= _MAX_WORK:
             self._counters.drop(Reason.QUEUE_FULL)
@@ -125,17 +190,21 @@ class Tracker:
         return True
 
     async def _learn(self, identity: bytes, learn: Learn, name: str, at: float) -> None:
-        grant = self._policy.grant(name, learn.addresses)
-        seconds = lease_seconds(learn.ttl, self._config.ttl, self._config.grace)
+        chain = tuple(map(normalize, learn.chain))
+        grant = self._policy.grant(name, learn.addresses, chain, at)
+        whole = lease_seconds(learn.ttl, self._config.ttl, self._config.grace)
+        seconds = min(whole, grant.at_most)
+        max_ttl = min(max_client_ttl(whole, self._config.grace), max(1, int(min(seconds, whole)) - 1))
+        origin = Origin(grant.rule, learn.client, chain, time.time(), alone=self._config.scope == "client")
         if grant.refused:
             self._counters.drop(Reason.REBIND, grant.refused)
         if grant.withheld:
             self._withhold(name, grant.withheld, seconds)
-        reason = ""
+        reason = Reason.NAME_DENIED.value if grant.denied else ""
         try:
             if grant.leased:
                 async with asyncio.timeout(ANSWER_WITHIN):
-                    await self._store.learn(name, grant.leased, seconds, grant.rule)
+                    await self._store.learn(name, grant.leased, seconds, origin)
         except (StoreDownError, TimeoutError):
             reason = Reason.TRACKER_DOWN.value
         except LeasesFullError:
@@ -144,8 +213,8 @@ class Tracker:
             self._counters.drop(Reason(reason))
         else:
             self._learned += 1
-            self._publish(dict.fromkeys(grant.leased, (name,)), seconds)
-        self._send(identity, Learned(learn.request, not reason, reason, max_client_ttl(seconds, self._config.grace)))
+            self._announce.leased(grant.leased, seconds)
+        self._send(identity, Learned(learn.request, not reason, reason, max_ttl))
         if learn.trace_id:
             outcome = reason or f"{len(grant.leased)} addresses"
             self._runtime.trace.hop(learn.trace_id, "learned", at=at, detail=f"{name} {outcome}")
@@ -155,12 +224,12 @@ class Tracker:
         now = self._clock()
         endpoint = Endpoint(check.address, check.port, check.protocol)
         lease = self._store.live(check.address)
-        ruling = self._policy.without_lease(endpoint)
+        ruling = self._policy.without_lease(endpoint, now)
         if ruling is not None:
             if ruling.allowed and lease is not None:
                 ruling = ruling._replace(names=lease.names)
-        elif lease is not None or self._store.complete:
-            ruling = self._policy.with_lease(endpoint, self._known(check.address, lease, now))
+        elif self._store.complete or (lease is not None and lease.until_for(check.client) > now):
+            ruling = self._policy.with_lease(endpoint, self._known(check, lease, now))
         elif self._work >= _MAX_WORK:
             ruling = refusal(Reason.TRACKER_DOWN)
         else:
@@ -170,21 +239,24 @@ class Tracker:
         return True
 
     async def _find(self, identity: bytes, check: Check, endpoint: Endpoint, at: float) -> None:
+        epoch = self._announce.epoch  # what is revoked while we ask makes the answer void
         try:
             async with asyncio.timeout(ANSWER_WITHIN):
                 lease = await self._store.find(check.address)
         except (StoreDownError, TimeoutError):
-            ruling = self._policy.with_lease(endpoint, self._known(check.address, None, at))
+            ruling = self._policy.with_lease(endpoint, self._known(check, None, at))
             # Encrypted DNS is refused for what it is; of anything else, nobody knows.
             if ruling.reason == Reason.NOT_WHITELISTED:
                 ruling = refusal(Reason.TRACKER_DOWN)
         else:
-            ruling = self._policy.with_lease(endpoint, self._known(check.address, lease, self._clock()))
-        self._answer(identity, check, ruling, at)
+            ruling = self._policy.with_lease(endpoint, self._known(check, lease, self._clock()))
+        self._answer(identity, check, ruling, at, epoch)
 
-    def _answer(self, identity: bytes, check: Check, ruling: Ruling, at: float) -> None:
+    def _answer(self, identity: bytes, check: Check, ruling: Ruling, at: float, epoch: int | None = None) -> None:
         detail = " ".join(ruling.names[:1]) if ruling.allowed else ruling.reason
         if not ruling.allowed:
+            endpoint = endpoint_text(Endpoint(check.address, check.port, check.protocol))
+            self._lately.add(check.address, Refused(ruling.reason, endpoint, check.client, time.time()))
             if self._policy.audits:
                 self._audited += 1
                 _log.info("would be refused: %s", ruling.reason)
@@ -192,8 +264,9 @@ class Tracker:
                 ruling = audited(ruling)
             else:
                 self._counters.drop(Reason(ruling.reason))
-        verdict = Verdict(check.request, ruling.allowed, ruling.reason, list(ruling.names), ruling.expires_in)
-        self._send(identity, verdict)
+        names = list(ruling.names)
+        epoch = self._announce.epoch if epoch is None else epoch
+        self._send(identity, Verdict(check.request, ruling.allowed, ruling.reason, names, ruling.expires_in, epoch))
         if check.trace_id:
             said = "allowed" if ruling.allowed else "refused"
             self._runtime.trace.hop(check.trace_id, "checked", at=at, detail=f"{said} {detail}".rstrip())
@@ -208,37 +281,32 @@ class Tracker:
         return True
 
     async def _touch(self, addresses: Sequence[bytes]) -> None:
-        seconds = self._config.ttl
+        seconds = max(self._config.ttl, _USED_FOR)
         for at in range(0, len(addresses), _TOUCHED_AT_ONCE):
             try:
                 async with asyncio.timeout(ANSWER_WITHIN):
                     extended = await self._store.touch(addresses[at : at + _TOUCHED_AT_ONCE], seconds)
             except (StoreDownError, TimeoutError):
                 return  # they are touched again while they are used
-            self._publish({address: self._names(address) for address in extended}, seconds)
+            self._announce.leased(extended, seconds)
 
     def _names(self, address: bytes) -> tuple[str, ...]:
         lease = self._store.live(address)
         return lease.names if lease is not None else ()
 
-    def _on_revoke(self, identity: bytes, revoke: Revoke) -> bool:
-        if not revoke.target or len(revoke.target) > _MAX_NAME:
+    def _on_name_refused(self, _: bytes, refused: NameRefused) -> bool:
+        if len(refused.name) > _MAX_NAME or len(refused.detail) > _MAX_NAME:
             return False
-        try:
-            target: str | bytes = ip_address(revoke.target.strip("[]")).packed
-        except ValueError:
-            target = normalize(revoke.target)
-        self._begin(self._revoke(identity, revoke.request, target))
+        detail = Refused(refused.reason, refused.detail, refused.client, time.time())
+        self._lately.add(normalize(refused.name), detail)
         return True
 
-    async def _revoke(self, identity: bytes, request: int, target: str | bytes) -> None:
-        ended = await self._store.revoke(target)
-        # A flow may outlive its lease: where an address was named, flows to it are cut in any case.
-        addresses = list(dict.fromkeys([*ended, target] if isinstance(target, bytes) else ended))
-        if addresses:
-            self._changes.publish(LEASE_TOPIC, LeaseChange(addresses, [], 0.0))
-        _log.info("%d leases revoked", len(ended))
-        self._send(identity, Revoked(request, len(ended)))
+    def _on_command(self, identity: bytes, message: Message) -> bool:
+        target = getattr(message, "target", "-")
+        if len(target) > _MAX_NAME or not (target or isinstance(message, ListLeases)):
+            return False
+        self._begin(self._commands.carry_out(message, partial(self._send, identity)))
+        return True
 
     def _withhold(self, name: str, addresses: Sequence[bytes], seconds: float) -> None:
         try:
@@ -246,18 +314,11 @@ class Tracker:
         except LeasesFullError:
             self._counters.drop(Reason.WHITELIST_FULL)  # refused all the same, as not whitelisted
 
-    def _known(self, address: bytes, lease: Lease | None, now: float) -> Known:
-        withheld = self._withheld.live(address, now) is not None
+    def _known(self, check: Check, lease: Lease | None, now: float) -> Known:
+        withheld = self._withheld.live(check.address, now) is not None
         if lease is None:
             return Known(answers_dns=withheld)
-        return Known(lease.names, lease.until - now, withheld)
-
-    def _publish(self, leased: Mapping[bytes, tuple[str, ...]], seconds: float) -> None:
-        """Tell the forwarders of leases on which they may decide by themselves."""
-        published = [address for address, names in leased.items() if self._policy.lease_suffices(address, names)]
-        if published:
-            names = dict.fromkeys(name for address in published for name in leased[address])
-            self._changes.publish(LEASE_TOPIC, LeaseChange(published, list(names), float(seconds)))
+        return Known(lease.names, lease.until_for(check.client) - now, withheld)
 
     def _send(self, identity: bytes, message: Message) -> None:
         if not self._hub.send(identity, message):
@@ -272,8 +333,22 @@ class Tracker:
 
     def _sweep(self) -> None:
         now = self._clock()
-        self._store.leases.expire(now, _SWEPT)
+        self._store.tidy(_SWEPT)
         self._withheld.expire(now, _SWEPT)
+        ended = self._rules.expire(now)
+        if any(ended):
+            self.rules_changed()
+            self._begin(self._commands.over(ended))
+        if ended.pause:
+            _log.warning("the pause is over: what is not allowed is refused again")
+
+    def _note_pause(self) -> None:
+        left = self._rules.paused_until - self._clock()
+        if left > 0:
+            until = time.strftime("%H:%M:%S", time.localtime(time.time() + left))
+            self._counters.notes["pause"] = f"paused until {until}: nothing is refused; `netstack pause --end` ends it"
+        else:
+            self._counters.notes.pop("pause", None)
 
     def _gauge(self) -> None:
         self._counters.queue = self._work
@@ -286,21 +361,24 @@ class Tracker:
             gauges["audit"] = self._audited
 
 
-def _policy(config: Config) -> Policy:
+def _policy(config: Config, rules: Rules) -> Policy:
     parsed = map(parse_allowed_network, config.allow.networks)
-    rules = [Rule(allowed.network, allowed.port, allowed.protocol) for allowed in parsed]
+    networks = [Rule(allowed.network, allowed.port, allowed.protocol) for allowed in parsed]
     dns = config.dns
-    return Policy(config.whitelist.mode, rules, config.allow.names, dns.private_names, dns.encrypted_names)
+    names = (config.allow.names, dns.private_names, dns.encrypted_names)
+    return Policy(config.whitelist.mode, networks, *names, commanded=rules)
 
 
 def _store(runtime: Runtime) -> Store:
     url = runtime.config.whitelist.store
     if url.startswith("memory:"):
-        return MemoryStore(runtime.loop.time)
+        return MemoryStore(runtime.loop.time, Journal(runtime.topology.directory / "leases"))
     # Only here: importing redis takes longer than everything else that a start does.
+    from services.tracker.redis_server import RedisServer  # noqa: PLC0415
     from services.tracker.redis_store import RedisStore  # noqa: PLC0415
 
-    return RedisStore(url, runtime.loop.time, _Reporter(runtime.counters.notes))
+    server = RedisServer(url, runtime.config.whitelist.prefix, runtime.config.whitelist.tls_ca)
+    return RedisStore(server, runtime.loop.time, _Reporter(runtime.counters.notes))
 
 
 class _Reporter:

@@ -1,9 +1,9 @@
 """What every store of leases can do, whether it keeps them in this process or in Redis."""
 
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, Protocol
 
-from services.tracker.leases import Lease, Leases
+from services.tracker.leases import Lease, Leases, Origin
 
 ANSWER_WITHIN: Final = 1.4
 """Seconds; a Learn that is not stored by then is refused, before the client asks again."""
@@ -11,6 +11,15 @@ ANSWER_WITHIN: Final = 1.4
 
 class StoreDownError(Exception):
     """The store does not answer, or refuses; the message says why. Nothing was confirmed."""
+
+
+class Watcher(NamedTuple):
+    """Who is told of what other trackers on the same store did."""
+
+    leased: Callable[[Sequence[bytes], float], None]
+    """These were leased or extended, for so many seconds from now."""
+    revoked: Callable[[Sequence[bytes]], None]
+    """These leases were ended."""
 
 
 class Store(Protocol):
@@ -22,6 +31,9 @@ class Store(Protocol):
     complete: bool
     """Whether `live` knows every lease, so that `find` would tell no more."""
 
+    watcher: Watcher | None
+    """To be set before anything is learned, by who wants to be told."""
+
     async def open(self) -> None:
         """Get to work. Returns soon also when the store cannot be reached; that is then tried again and again."""
 
@@ -31,7 +43,7 @@ class Store(Protocol):
     async def find(self, address: bytes) -> Lease | None:
         """The lease of an address that this process does not know, as far as anybody does."""
 
-    async def learn(self, name: str, addresses: Sequence[bytes], seconds: float, rule: str) -> None:
+    async def learn(self, name: str, addresses: Sequence[bytes], seconds: float, origin: Origin) -> None:
         """Lease all of these; returns when that is stored. LeasesFullError where there is no room."""
 
     async def touch(self, addresses: Sequence[bytes], seconds: float) -> list[bytes]:
@@ -42,6 +54,9 @@ class Store(Protocol):
 
         Holds in this process at once, and in the store as soon as that can be reached.
         """
+
+    def tidy(self, limit: int) -> None:
+        """Forget leases that have ended, looking at no more than `limit`; to be called now and then."""
 
     async def close(self) -> None:
         """Let go of what was opened."""

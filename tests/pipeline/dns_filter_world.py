@@ -179,7 +179,7 @@ class World:
 
     def _tracker_heard(self, identity: bytes, message: Message) -> None:
         if isinstance(message, Join):
-            self._tracker.send(identity, Joined(VERSION, "one"))
+            self._tracker.send(identity, Joined(VERSION, "one", 0))
             return
         self.said.append(message)
         if isinstance(message, Learn) and self.tracker != "silent":

@@ -18,6 +18,7 @@ from netstack.wire.bus import Bus
 from netstack.wire.messages import (
     VERSION,
     Check,
+    Forbid,
     Join,
     Joined,
     Learn,
@@ -99,7 +100,7 @@ class World:
         return await self.hear()
 
     async def learn(self, name: str, *addresses: bytes, ttl: int = 60, trace_id: int = 0) -> Learned:
-        learned = await self.ask(Learn(1, name, list(addresses), ttl, CLIENT, trace_id))
+        learned = await self.ask(Learn(1, name, list(addresses), ttl, CLIENT, trace_id, []))
         assert isinstance(learned, Learned)
         return learned
 
@@ -167,12 +168,12 @@ def test_learn_check_touch_revoke(run) -> None:
     async def story(world: World) -> None:
         await world.start()
         await world.follow()
-        joined = await world.ask(Join(VERSION, "tcp_fwd", "tcp_fwd-1"))
+        joined = await world.ask(Join(VERSION, "tcp_fwd", "tcp_fwd-1", 0))
         assert isinstance(joined, Joined)
         assert joined.version == VERSION
         assert (await world.check(WEB)).reason == "not-whitelisted"
         assert await world.learn("www.example", WEB, SIBLING) == Learned(1, True, "", 240)
-        assert await world.change() == LeaseChange([WEB, SIBLING], ["www.example"], 300.0)
+        assert (await world.change())[:3] == ([WEB, SIBLING], ["www.example"], 300.0)
         verdict = await world.check(WEB)
         assert verdict[1:4] == (True, "", ["www.example"])
         world.say(Touch([SIBLING]))
@@ -212,7 +213,7 @@ def test_garbage_on_its_link_is_counted_and_it_goes_on(run) -> None:
         msgpack.packb({"kind": 11}),
         msgpack.packb([13, 1, b"", b"\x01\x02\x03", 443, 6, 0]),
         pack(Check(1, CLIENT, b"", 443, TCP, 0)),
-        pack(Verdict(1, True, "", [], float("nan"))),
+        pack(Verdict(1, True, "", [], float("nan"), 0)),
     ]
 
     async def story(world: World) -> None:
@@ -223,7 +224,7 @@ def test_garbage_on_its_link_is_counted_and_it_goes_on(run) -> None:
         for frame in frames:
             dealer.send(frame)
         dealer.send_multipart([b"two", b"parts"])
-        dealer.send(pack(Join(VERSION, "udp_fwd", "udp_fwd-1")))
+        dealer.send(pack(Join(VERSION, "udp_fwd", "udp_fwd-1", 0)))
         assert dealer.poll(WITHIN * 1000)
         dealer.recv()
         dealer.close(linger=0)
@@ -238,17 +239,35 @@ def test_garbage_on_its_link_is_counted_and_it_goes_on(run) -> None:
 def test_killed_and_started_anew_it_is_found_again_and_says_that_it_is_another(run) -> None:
     async def story(world: World) -> None:
         await world.start()
-        first = await world.ask(Join(VERSION, "tcp_fwd", "tcp_fwd-1"))
+        first = await world.ask(Join(VERSION, "tcp_fwd", "tcp_fwd-1", 0))
         await world.learn("www.example", WEB)
         await world.kill()
         await world.start()
-        second = await world.ask(Join(VERSION, "tcp_fwd", "tcp_fwd-1"))
+        second = await world.ask(Join(VERSION, "tcp_fwd", "tcp_fwd-1", 0))
         assert first.instance != second.instance
-        # What it had leased is gone with it, and nothing is allowed that it does not know.
-        assert (await world.check(WEB)).reason == "not-whitelisted"
+        assert second.epoch >= first.epoch
+        # What it had leased was in its journal, and nothing is allowed that it does not know.
+        verdict = await world.check(WEB)
+        assert (verdict.allowed, verdict.names) == (True, ["www.example"])
+        assert (await world.check(OTHER)).reason == "not-whitelisted"
         await world.follow()
         await world.learn("www.example", WEB)
         assert (await world.change()).addresses == [WEB]
+
+    run(story)
+
+
+def test_what_was_revoked_stays_so_in_the_tracker_after_this_one(run) -> None:
+    async def story(world: World) -> None:
+        await world.start()
+        await world.learn("www.example", WEB, SIBLING)
+        assert await world.ask(Revoke(1, "198.18.0.1")) == Revoked(1, 1)
+        await world.ask(Forbid(2, "ads.example", 0.0))
+        await world.kill()
+        await world.start()
+        assert (await world.check(WEB)).reason == "not-whitelisted"
+        assert (await world.check(SIBLING)).allowed
+        assert (await world.learn("www.ads.example", OTHER)).reason == "name-denied"
 
     run(story)
 
@@ -260,7 +279,7 @@ def test_a_hundred_thousand_leases(run) -> None:
         await world.start()
         addresses = [bytes([198, 18, 0, 0])[:1] + number.to_bytes(3, "big") for number in range(100_000)]
         for at in range(0, len(addresses), block):
-            world.say(Learn(at, f"{at}.example", addresses[at : at + block], 60, CLIENT, 0))
+            world.say(Learn(at, f"{at}.example", addresses[at : at + block], 60, CLIENT, 0, []))
         for _ in range(0, len(addresses), block):
             learned = await world.hear()
             assert isinstance(learned, Learned)

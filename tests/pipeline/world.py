@@ -210,7 +210,7 @@ class ForwarderWorld(ServiceWorld):
         self._tun.send(self._identity, WhoAreYou(VERSION))
 
     def publish(self, addresses: list[bytes], expires_in: float, *names: str) -> None:
-        self._changes.publish(b"", LeaseChange(addresses, list(names), expires_in))
+        self._changes.publish(b"", LeaseChange(addresses, list(names), expires_in, 0))
 
     def answer_all(self) -> None:
         """The tracker gives the verdicts that it kept to itself."""
@@ -245,14 +245,15 @@ class ForwarderWorld(ServiceWorld):
 
     def _tracker_heard(self, identity: bytes, message: Message) -> None:
         if isinstance(message, Join):
-            self._tracker.send(identity, Joined(VERSION, "one"))
+            self._tracker.send(identity, Joined(VERSION, "one", 0))
         elif isinstance(message, Check):
             if self.silent:
                 self.said.append(message)
                 return
             yes = message.address in self.allowed
             self._tracker.send(
-                identity, Verdict(message.request, yes, "" if yes else self.reason, self.names, 300.0 if yes else 0.0)
+                identity,
+                Verdict(message.request, yes, "" if yes else self.reason, self.names, 300.0 if yes else 0.0, 0),
             )
         else:
             self.said.append(message)

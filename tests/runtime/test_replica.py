@@ -8,48 +8,56 @@ from netstack.runtime import replica
 from netstack.runtime.replica import TOUCH_EVERY, Replica
 
 A, B = bytes([192, 0, 2, 1]), bytes([192, 0, 2, 2])
+CLIENT, OTHER_CLIENT = bytes([10, 0, 0, 2]), bytes([10, 0, 0, 3])
 TCP, UDP = 6, 17
 
 
 def test_what_is_not_known_is_a_miss() -> None:
-    assert not Replica().allows(A, 443, TCP, 0.0)
+    assert not Replica().allows((CLIENT, A, 443, TCP), 0.0)
 
 
 def test_a_lease_allows_every_endpoint_of_the_address_until_it_ends() -> None:
     known = Replica()
     known.lease([A], 300.0, now=10.0)
-    assert known.allows(A, 443, TCP, 309.9)
-    assert known.allows(A, 1, UDP, 309.9)
-    assert not known.allows(A, 443, TCP, 310.0)
-    assert not known.allows(B, 443, TCP, 20.0)
+    assert known.allows((CLIENT, A, 443, TCP), 309.9)
+    assert known.allows((CLIENT, A, 1, UDP), 309.9)
+    assert not known.allows((CLIENT, A, 443, TCP), 310.0)
+    assert not known.allows((CLIENT, B, 443, TCP), 20.0)
 
 
 def test_a_lease_does_not_cover_dns_over_tls_which_is_asked_each_time() -> None:
     known = Replica()
     known.lease([A], 300.0, now=0.0)
-    assert not known.allows(A, 853, TCP, 1.0)
-    known.allow_endpoint(A, 853, TCP, 60.0, now=1.0)
-    assert known.allows(A, 853, TCP, 2.0)
-    assert not known.allows(A, 853, UDP, 2.0)
+    assert not known.allows((CLIENT, A, 853, TCP), 1.0)
+    known.allow_endpoint((CLIENT, A, 853, TCP), 60.0, now=1.0)
+    assert known.allows((CLIENT, A, 853, TCP), 2.0)
+    assert not known.allows((CLIENT, A, 853, UDP), 2.0)
+
+
+def test_a_yes_to_one_client_is_none_to_another() -> None:
+    known = Replica()
+    known.allow_endpoint((CLIENT, A, 443, TCP), 60.0, now=0.0)
+    assert known.allows((CLIENT, A, 443, TCP), 1.0)
+    assert not known.allows((OTHER_CLIENT, A, 443, TCP), 1.0)
 
 
 def test_a_later_lease_never_shortens_an_earlier_one() -> None:
     known = Replica()
     known.lease([A], 300.0, now=0.0)
     known.lease([A], 10.0, now=1.0)
-    assert known.allows(A, 443, TCP, 299.0)
+    assert known.allows((CLIENT, A, 443, TCP), 299.0)
 
 
 def test_revoking_an_address_forgets_its_lease_and_its_endpoints_and_no_others() -> None:
     known = Replica()
     known.lease([A, B], 300.0, now=0.0)
-    known.allow_endpoint(A, 853, TCP, 300.0, now=0.0)
-    known.allow_endpoint(B, 853, TCP, 300.0, now=0.0)
+    known.allow_endpoint((CLIENT, A, 853, TCP), 300.0, now=0.0)
+    known.allow_endpoint((CLIENT, B, 853, TCP), 300.0, now=0.0)
     known.revoke([A])
-    assert not known.allows(A, 443, TCP, 1.0)
-    assert not known.allows(A, 853, TCP, 1.0)
-    assert known.allows(B, 443, TCP, 1.0)
-    assert known.allows(B, 853, TCP, 1.0)
+    assert not known.allows((CLIENT, A, 443, TCP), 1.0)
+    assert not known.allows((CLIENT, A, 853, TCP), 1.0)
+    assert known.allows((CLIENT, B, 443, TCP), 1.0)
+    assert known.allows((CLIENT, B, 853, TCP), 1.0)
 
 
 def test_an_address_in_use_is_reported_once_in_a_while() -> None:
@@ -69,7 +77,7 @@ def test_beyond_the_limit_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPat
     known.lease([addresses[0]], 300.0, now=1.0)  # told again: it is the youngest now
     known.lease([addresses[3]], 300.0, now=2.0)
     assert len(known) == 3
-    assert [known.allows(address, 443, TCP, 3.0) for address in addresses] == [True, False, True, True]
+    assert [known.allows((CLIENT, address, 443, TCP), 3.0) for address in addresses] == [True, False, True, True]
 
 
 ADDRESS = st.sampled_from([bytes([192, 0, 2, n]) for n in range(4)])
@@ -94,7 +102,7 @@ class ReplicaAgainstModel(RuleBasedStateMachine):
 
     @rule(address=ADDRESS, port=PORT, expires_in=SPAN)
     def allow_endpoint(self, address: bytes, port: int, expires_in: float) -> None:
-        self.known.allow_endpoint(address, port, TCP, expires_in, self.now)
+        self.known.allow_endpoint((CLIENT, address, port, TCP), expires_in, self.now)
         self.endpoints[(address, port, TCP)] = self.now + expires_in
 
     @rule(addresses=st.lists(ADDRESS))
@@ -120,7 +128,7 @@ class ReplicaAgainstModel(RuleBasedStateMachine):
             for port in (443, 853):
                 promised = self.endpoints.get((address, port, TCP), 0.0) > self.now
                 expected = promised or (leased and port != 853)
-                assert self.known.allows(address, port, TCP, self.now) is expected
+                assert self.known.allows((CLIENT, address, port, TCP), self.now) is expected
 
 
 TestReplicaAgainstModel = ReplicaAgainstModel.TestCase

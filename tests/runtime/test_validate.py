@@ -50,6 +50,11 @@ def test_the_defaults_are_valid() -> None:
         pytest.param("lists.tls_ca=/none", "no such file", id="no certificates for lists"),
         pytest.param("lists.refresh=1", "lists.refresh", id="lists fetched each second"),
         pytest.param("whitelist.store=mysql://x", "memory://, redis://", id="an unknown store"),
+        pytest.param("whitelist.store=redis://a,b", "Redis Sentinel and Cluster are not supported", id="two servers"),
+        pytest.param("whitelist.tls_ca=/nonexistent", "no such file", id="no file of a CA"),
+        pytest.param("whitelist.tls_ca=/etc/passwd", "goes with a store rediss://", id="a CA without TLS"),
+        pytest.param('whitelist.prefix="a b"', "whitelist.prefix", id="a blank in a prefix"),
+        pytest.param("whitelist.scope=x", "must be one of", id="no such scope"),
         pytest.param("capture.name=a/b", "must be a namespace's name", id="a slash in a namespace's name"),
     ],
 )

@@ -162,6 +162,9 @@ def test_what_is_no_interface_address_is_refused(text: str) -> None:
         ("redis://198.18.0.2", Store("redis", "198.18.0.2", 6379)),
         ("redis://redis:6380/2", Store("redis", "redis", 6380, "", 2)),
         ("rediss://[2001:db8::1]/0", Store("rediss", "2001:db8::1", 6379)),
+        ("redis://:secret@198.18.0.2/1", Store("redis", "198.18.0.2", 6379, "", 1)),
+        ("redis://user:a,b@198.18.0.2", Store("redis", "198.18.0.2", 6379)),
+        ("unix://user:secret@/run/redis.sock", Store("unix", path="/run/redis.sock")),
         ("unix:///run/redis/redis.sock?db=3", Store("unix", path="/run/redis/redis.sock", db=3)),
     ],
 )
@@ -173,11 +176,19 @@ def test_a_store_is_parsed(text: str, store: Store) -> None:
     "text",
     [
         "memory", "memory://x", "mysql://h", "redis://", "redis://h/x", "redis://h:0", "unix://x", "unix:///p?x=1",
-        "redis:///0",
+        "redis:///0", "rediss://h/0?ssl_cert_reqs=none", "redis://h/0#x", "unix://u:p@h/p",
     ],
 )  # fmt: skip
 def test_what_is_no_store_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
+        parse_store(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["redis+sentinel://h:26379/mymaster", "redis-cluster://h", "rediss+cluster://h", "redis://a:1,b:2/0"]
+)
+def test_several_servers_are_refused_for_what_they_are(text: str) -> None:
+    with pytest.raises(ValueError, match="Redis Sentinel and Cluster are not supported; name the one server"):
         parse_store(text)
 
 

@@ -86,7 +86,7 @@ def run(test: Callable[[Path], Awaitable[None]]) -> Callable[[Path], None]:
 async def test_what_is_leased_is_decided_at_once_and_nobody_is_asked(run_dir: Path) -> None:
     async with tracker(run_dir) as far, forwarder(run_dir) as (wl, _runtime):
         await far.subscribed.until(1)
-        far.changes.publish(b"", LeaseChange([SERVER], ["www.example.com"], 300.0))
+        far.changes.publish(b"", LeaseChange([SERVER], ["www.example.com"], 300.0, 0))
         async with asyncio.timeout(20):
             while not len(wl.replica):
                 await asyncio.sleep(0)
@@ -105,7 +105,7 @@ async def test_a_miss_is_asked_and_a_yes_is_remembered(run_dir: Path) -> None:
         assert decisions.items == []
         question = await far.check()
         assert question == Check(question.request, CLIENT, SERVER, 443, TCP, 77)
-        far.say(Verdict(question.request, True, "", ["www.example.com"], 300.0))
+        far.say(Verdict(question.request, True, "", ["www.example.com"], 300.0, 0))
         assert await decisions.until(1) == [Decision(True, "", ("www.example.com",))]
         wl.check(CLIENT, SERVER, 443, TCP, 0, decisions)
         assert decisions.items[1:] == [YES]
@@ -118,7 +118,7 @@ async def test_a_no_is_not_remembered_since_a_lease_may_be_on_its_way(run_dir: P
         for count in (1, 2):
             wl.check(CLIENT, SERVER, 443, TCP, 0, decisions)
             question = await far.check()
-            far.say(Verdict(question.request, False, "not-whitelisted", [], 0.0))
+            far.say(Verdict(question.request, False, "not-whitelisted", [], 0.0, 0))
             assert (await decisions.until(count))[-1] == Decision(False, "not-whitelisted", ())
 
 
@@ -133,8 +133,8 @@ async def test_equal_questions_in_flight_are_asked_once_and_all_are_answered(run
             await far.heard.until(len(far.heard.items) + 1)
         https, http = far.heard.of(Check)
         assert (https.port, http.port) == (443, 80)
-        far.say(Verdict(http.request, False, "not-whitelisted", [], 0.0))
-        far.say(Verdict(https.request, True, "", [], 1.0))
+        far.say(Verdict(http.request, False, "not-whitelisted", [], 0.0, 0))
+        far.say(Verdict(https.request, True, "", [], 1.0, 0))
         assert [d.allowed for d in await first.until(1) + await second.until(1) + await other.until(1)] == [1, 1, 0]
 
 
@@ -151,11 +151,11 @@ def test_a_question_without_an_answer_is_a_no_in_time(run_dir: Path, monkeypatch
             assert runtime.loop.time() - began >= 0.05
             async with tracker(run_dir) as far:
                 question = await far.check()
-                far.say(Verdict(question.request, True, "", [], 300.0))
+                far.say(Verdict(question.request, True, "", [], 300.0, 0))
                 wl.check(CLIENT, SERVER, 443, TCP, 0, decisions)
                 while (question := await far.check()).request <= 2:
                     pass
-                far.say(Verdict(question.request, True, "", [], 300.0))
+                far.say(Verdict(question.request, True, "", [], 300.0, 0))
                 assert (await decisions.until(3))[2].allowed, "a late answer is passed over, the next one counts"
 
     asyncio.run(scenario())
@@ -193,10 +193,71 @@ async def test_what_is_revoked_is_said_and_asked_again(run_dir: Path) -> None:
     async with tracker(run_dir) as far, forwarder(run_dir, on_revoked=revoked) as (wl, runtime):
         await far.subscribed.until(1)
         wl.replica.lease([SERVER, OTHER], 300.0, runtime.loop.time())
-        far.changes.publish(b"", LeaseChange([SERVER], [], 0.0))
+        far.changes.publish(b"", LeaseChange([SERVER], [], 0.0, 1))
         assert await revoked.until(1) == [[SERVER]]
         wl.check(CLIENT, SERVER, 443, TCP, 0, Inbox())
         assert (await far.check()).address == SERVER
+
+
+@run
+async def test_a_yes_that_a_revocation_overtook_is_asked_for_again(run_dir: Path) -> None:
+    revoked = Inbox()
+    async with tracker(run_dir) as far, forwarder(run_dir, on_revoked=revoked) as (wl, _runtime):
+        await far.subscribed.until(1)
+        decisions = Inbox()
+        wl.check(CLIENT, SERVER, 443, TCP, 0, decisions)
+        wl.check(CLIENT, OTHER, 443, TCP, 0, decisions)
+        while len(far.heard.of(Check)) < 2:
+            await far.heard.until(len(far.heard.items) + 1)
+        first, other = far.heard.of(Check)
+        far.heard.items.clear()
+        far.changes.publish(b"", LeaseChange([SERVER], [], 0.0, 7))
+        await revoked.until(1)
+        far.say(Verdict(first.request, True, "", ["old.example"], 300.0, 6))
+        far.say(Verdict(other.request, True, "", ["other.example"], 300.0, 6))
+        assert await decisions.until(1) == [Decision(True, "", ("other.example",))]
+        again = await far.check()
+        assert again == first._replace(request=again.request)
+        far.say(Verdict(again.request, True, "", ["new.example"], 300.0, 7))
+        assert (await decisions.until(2))[1] == Decision(True, "", ("new.example",))
+
+
+@run
+async def test_a_revocation_that_was_lost_is_noticed_by_its_gap_and_caught_up_with(run_dir: Path) -> None:
+    revoked = Inbox()
+    async with tracker(run_dir) as far, forwarder(run_dir, on_revoked=revoked) as (wl, runtime):
+        await far.subscribed.until(1)
+        await far.heard.first(Join)
+        far.say(Joined(VERSION, "first", 4))
+        async with asyncio.timeout(20):
+            while (await far.heard.first(Join)).epoch != 4:
+                far.heard.items.clear()
+        wl.replica.lease([SERVER, OTHER], 300.0, runtime.loop.time())
+        far.changes.publish(b"", LeaseChange([OTHER], [], 0.0, 6))  # the fifth was lost
+        await revoked.until(1)
+        far.heard.items.clear()
+        assert (await far.heard.first(Join)).epoch == 4, "so it still says"
+        far.say(LeaseChange([SERVER], [], 0.0, 5))
+        far.say(LeaseChange([OTHER], [], 0.0, 6))
+        assert await revoked.until(3) == [[OTHER], [SERVER], [OTHER]]
+        assert len(wl.replica) == 0
+        far.heard.items.clear()
+        async with asyncio.timeout(20):
+            while (await far.heard.first(Join)).epoch != 6:
+                far.heard.items.clear()
+
+
+@run
+async def test_a_lease_that_is_over_is_forgotten_and_no_flow_is_cut(run_dir: Path) -> None:
+    revoked = Inbox()
+    async with tracker(run_dir) as far, forwarder(run_dir, on_revoked=revoked) as (wl, runtime):
+        await far.subscribed.until(1)
+        wl.replica.lease([SERVER], 300.0, runtime.loop.time())
+        far.changes.publish(b"", LeaseChange([SERVER], [], -1.0, 1))
+        async with asyncio.timeout(20):
+            while len(wl.replica):
+                await asyncio.sleep(0)
+        assert revoked.items == []
 
 
 @run
@@ -217,13 +278,13 @@ async def test_a_tracker_that_restarts_is_joined_again(run_dir: Path) -> None:
     joined = Inbox()
     async with forwarder(run_dir, on_joined=lambda: joined("joined")) as (_wl, _runtime):  # type: ignore[arg-type]
         async with tracker(run_dir) as far:
-            assert await far.heard.first(Join) == Join(VERSION, "tcp_fwd", "tcp_fwd-1")
-            far.say(Joined(VERSION, "first"))
-            far.say(Joined(VERSION, "first"))
+            assert await far.heard.first(Join) == Join(VERSION, "tcp_fwd", "tcp_fwd-1", 0)
+            far.say(Joined(VERSION, "first", 0))
+            far.say(Joined(VERSION, "first", 0))
             await joined.until(1)
         async with tracker(run_dir) as far:
             await far.heard.first(Join)
-            far.say(Joined(VERSION, "second"))
+            far.say(Joined(VERSION, "second", 0))
             assert await joined.until(2) == ["joined", "joined"]
 
 
@@ -233,10 +294,10 @@ async def test_a_tracker_of_another_version_is_not_believed(run_dir: Path) -> No
     async with tracker(run_dir) as far, forwarder(run_dir, on_joined=joined) as (wl, runtime):
         await far.heard.first(Join)
         for _ in range(2):
-            far.say(Joined(VERSION + 1, "newer"))
+            far.say(Joined(VERSION + 1, "newer", 0))
         decisions = Inbox()
         wl.check(CLIENT, SERVER, 443, TCP, 0, decisions)
-        far.say(Verdict((await far.check()).request, True, "", [], 300.0))
+        far.say(Verdict((await far.check()).request, True, "", [], 300.0, 0))
         assert await decisions.until(1) == [TRACKER_DOWN]
         assert runtime.counters.drops == {Reason.WRONG_VERSION.value: 1}
         assert joined.items == []
@@ -277,8 +338,8 @@ async def test_the_names_of_answers_and_verdicts_are_kept_for_whoever_wants_them
         wl.names = names = LeasedNames()
         now = runtime.loop.time()
         await far.subscribed.until(1)
-        far.changes.publish(b"", LeaseChange([SERVER], ["a.test"], 300.0))
-        far.changes.publish(b"", LeaseChange([SERVER, OTHER], ["a.test", "b.test"], 600.0))  # a Touch of both
+        far.changes.publish(b"", LeaseChange([SERVER], ["a.test"], 300.0, 0))
+        far.changes.publish(b"", LeaseChange([SERVER, OTHER], ["a.test", "b.test"], 600.0, 0))  # a Touch of both
         async with asyncio.timeout(20):
             while len(wl.replica) < 2:
                 await asyncio.sleep(0)
@@ -288,10 +349,10 @@ async def test_the_names_of_answers_and_verdicts_are_kept_for_whoever_wants_them
         decisions = Inbox()
         wl.ask(CLIENT, OTHER, 443, TCP, 0, decisions)
         question = await far.check()
-        far.say(Verdict(question.request, True, "", ["b.test", "c.test"], 300.0))
+        far.say(Verdict(question.request, True, "", ["b.test", "c.test"], 300.0, 0))
         assert await decisions.until(1) == [Decision(True, "", ("b.test", "c.test"))]
         assert names.has(OTHER, "c.test", now)
-        far.changes.publish(b"", LeaseChange([OTHER], [], 0.0))
+        far.changes.publish(b"", LeaseChange([OTHER], [], 0.0, 0))
         async with asyncio.timeout(20):
             while len(wl.replica) == 2:
                 await asyncio.sleep(0)
@@ -306,5 +367,5 @@ async def test_who_asks_is_answered_by_the_tracker_whatever_the_replica_knows(ru
         wl.ask(CLIENT, SERVER, 443, TCP, 9, decisions)
         question = await far.check()
         assert question == Check(question.request, CLIENT, SERVER, 443, TCP, 9)
-        far.say(Verdict(question.request, False, "not-whitelisted", [], 0.0))
+        far.say(Verdict(question.request, False, "not-whitelisted", [], 0.0, 0))
         assert await decisions.until(1) == [Decision(False, "not-whitelisted", ())]

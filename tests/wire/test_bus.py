@@ -381,8 +381,8 @@ async def test_a_publisher_knows_what_is_listened_to(tmp_path: Path) -> None:
         assert publisher.wants(b"sample.12")
         assert not publisher.wants(b"sample.2")
         publisher.publish(b"other", Heartbeat("nobody hears this"))
-        publisher.publish(b"trace", LeaseChange([], ["a"], 1.0))
-        assert await heard.until(1) == [(b"trace", LeaseChange([], ["a"], 1.0))]
+        publisher.publish(b"trace", LeaseChange([], ["a"], 1.0, 0))
+        assert await heard.until(1) == [(b"trace", LeaseChange([], ["a"], 1.0, 0))]
         subscriber.close()
         async with asyncio.timeout(20):
             while publisher.topics:

@@ -13,7 +13,7 @@ from netstack.wire.messages import LeaseChange, Message
 from netstack.wire.proxy import EventsProxy
 
 WITHIN = 5.0  # seconds for anything that should happen
-EVENT = LeaseChange([b"\xc6\x12\x00\x01"], ["www.example"], 300.0)
+EVENT = LeaseChange([b"\xc6\x12\x00\x01"], ["www.example"], 300.0, 0)
 
 
 class Link:

@@ -18,7 +18,7 @@ class Told(list[Confirmation]):
     """What `then` was called with."""
 
     def ask(self, leases: Leases, name: str = "www.example.com") -> None:
-        leases.learn(name, [WEB], 60, CLIENT, 7, self.append)
+        leases.learn([name, "cdn.example"], [WEB], 60, CLIENT, 7, self.append)
 
 
 def test_tracker_is_told_and_its_word_comes_back() -> None:
@@ -27,7 +27,7 @@ def test_tracker_is_told_and_its_word_comes_back() -> None:
         told.ask(leases)
         assert leases.pending == 1
         learn = await world.learn()
-        assert learn[1:] == ("www.example.com", [WEB], 60, CLIENT, 7)
+        assert learn[1:] == ("www.example.com", [WEB], 60, CLIENT, 7, ["cdn.example"])
         await until(lambda: told)
         assert told == [Confirmation(ok=True, max_ttl=240, reason="")]
         assert leases.pending == 0

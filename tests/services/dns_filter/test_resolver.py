@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from netstack.runtime.config import Config, Deny, Dns
+from netstack.runtime.config import Config, Deny, Dns, Whitelist
 from services.dns_filter import resolver as module
 from services.dns_filter.leases import Leases
 from services.dns_filter.lists.lookup import Lists
@@ -225,5 +225,95 @@ def test_failure_names_the_upstream() -> None:
         asker.send(ask(edns=True))
         (reply,) = await asker.replies(1)
         assert errors(reply) == [(23, "upstream-down: udp://test: Connection refused")]
+
+    run(story)
+
+
+def test_a_name_that_a_command_denied_is_refused_from_then_on_also_from_the_cache() -> None:
+    async def story(world: World) -> None:
+        asker = Asker(world, Told())
+        asker.send(ask())
+        await asker.replies(1)
+        world.rule(denied=("example.com",))
+        await until(lambda: asker.leases.rulings)
+        asker.send(ask(edns=True))
+        reply = (await asker.replies(2))[1]
+        assert read(reply).rcode() == 3
+        assert errors(reply) == [(15, "name-denied: netstack deny example.com")]
+        refused = await asyncio.wait_for(world.refused.get(), 5)
+        assert refused == ("www.example.com", CLIENT, "name-denied", "netstack deny example.com")
+        world.rule()
+        await until(lambda: not asker.leases.rulings)
+        asker.send(ask())
+        assert texts((await asker.replies(3))[2]) != []
+
+    run(story)
+
+
+def test_a_name_that_a_command_allowed_is_answered_in_spite_of_the_configuration() -> None:
+    async def story(world: World) -> None:
+        asker = Asker(world, Told())
+        await until(lambda: world.joins)
+        world.rule(allowed=("www.example.com",))
+        await until(lambda: asker.leases.rulings)
+        asker.send(ask())
+        assert texts((await asker.replies(1))[0]) == [RECORD]
+
+    run(story, Config(deny=Deny(names=["example.com"])))
+
+
+def test_a_name_that_is_denied_while_it_is_leased_is_refused_for_that() -> None:
+    async def story(world: World) -> None:
+        world.acknowledges = False
+        asker = Asker(world, Told())
+        asker.send(ask(edns=True))
+        world.answer((await world.learn()).request, ok=False, reason="name-denied", max_ttl=0)
+        reply = (await asker.replies(1))[0]
+        assert (read(reply).rcode(), errors(reply)) == (3, [(15, "name-denied: netstack deny")])
+
+    run(story)
+
+
+@pytest.mark.parametrize("record", [RECORD, "www.example.com. 60 A 10.1.2.3"], ids=["denied", "private"])
+def test_during_a_pause_everything_is_let_through_and_nothing_is_leased_that_would_stay_open(record: str) -> None:
+    async def story(world: World) -> None:
+        asker = Asker(world, Told(lambda asked: respond(asked, record)))
+        asker.send(ask())
+        refused = (await asker.replies(1))[0]
+        assert texts(refused) == []
+        await until(lambda: world.joins)
+        world.rule(lenient=True)
+        await until(lambda: asker.leases.lenient)
+        asker.send(ask())
+        assert texts((await asker.replies(2))[1]) == [record]
+        assert world.learned.empty()
+        world.rule()
+        await until(lambda: not asker.leases.lenient)
+        asker.send(ask())
+        assert texts((await asker.replies(3))[2]) == [], "what was kept during the pause is not handed out after it"
+
+    denied = ["example.com"] if record == RECORD else []
+    run(story, Config(deny=Deny(names=denied)))
+
+
+def test_audit_counts_what_it_lets_through() -> None:
+    async def story(world: World) -> None:
+        asker = Asker(world, Told())
+        asker.send(ask())
+        assert texts((await asker.replies(1))[0]) == [RECORD]
+        assert asker.resolver.audited == 1
+        assert world.runtime.counters.drops == {}
+
+    run(story, Config(whitelist=Whitelist(mode="audit"), deny=Deny(names=["example.com"])))
+
+
+def test_aliases_are_told_to_the_tracker_in_their_order() -> None:
+    records = ("www.example.com. 60 CNAME cdn.test.", "cdn.test. 60 CNAME edge.test.", "edge.test. 60 A 198.18.1.1")
+
+    async def story(world: World) -> None:
+        asker = Asker(world, Told(lambda asked: respond(asked, *records)))
+        asker.send(ask())
+        learn = await world.learn()
+        assert (learn.name, learn.chain) == ("www.example.com", ["cdn.test", "edge.test"])
 
     run(story)

@@ -9,7 +9,7 @@ from pathlib import Path
 from netstack.runtime.config import Config
 from netstack.runtime.service import Runtime
 from netstack.wire.bus import Bus
-from netstack.wire.messages import VERSION, Join, Joined, Learn, Learned, Message
+from netstack.wire.messages import VERSION, Join, Joined, Learn, Learned, Message, NameRefused, NameRules
 from netstack.wire.topology import Topology
 
 WITHIN = 5.0  # seconds for anything that should happen
@@ -26,6 +26,7 @@ class World:
         self.acknowledges = True
         self.joins = 0
         self.learned: asyncio.Queue[Learn] = asyncio.Queue()
+        self.refused: asyncio.Queue[NameRefused] = asyncio.Queue()
 
     async def learn(self) -> Learn:
         return await asyncio.wait_for(self.learned.get(), WITHIN)
@@ -35,12 +36,18 @@ class World:
 
     def join(self) -> None:
         """Greet, as a tracker does that is asked to."""
-        assert self.hub.send(b"dns_filter-1", Joined(self.version, self.instance))
+        assert self.hub.send(b"dns_filter-1", Joined(self.version, self.instance, 0))
+
+    def rule(self, *, allowed: tuple[str, ...] = (), denied: tuple[str, ...] = (), lenient: bool = False) -> None:
+        """Say what commands said."""
+        assert self.hub.send(b"dns_filter-1", NameRules(list(allowed), list(denied), lenient))
 
     def _heard(self, _: bytes, message: Message) -> None:
         if isinstance(message, Join):
             self.joins += 1
             self.join()
+        elif isinstance(message, NameRefused):
+            self.refused.put_nowait(message)
         elif isinstance(message, Learn):
             self.learned.put_nowait(message)
             if self.acknowledges:

@@ -48,22 +48,32 @@ class Forwarder:
         return await self.heard.get()
 
     async def join(self, version: int = VERSION) -> Joined:
-        self.say(Join(version, "tcp_fwd", "tcp_fwd-1"))
+        self.say(Join(version, "tcp_fwd", "tcp_fwd-1", 0))
         joined = await self.hear()
         assert isinstance(joined, Joined)
         return joined
 
-    async def learn(self, name: str, *addresses: bytes, ttl: int = 60, trace_id: int = 0) -> Learned:
+    async def learn(
+        self,
+        name: str,
+        *addresses: bytes,
+        ttl: int = 60,
+        trace_id: int = 0,
+        chain: tuple[str, ...] = (),
+        client: bytes = CLIENT,
+    ) -> Learned:
         self._requests += 1
-        self.say(Learn(self._requests, name, list(addresses), ttl, CLIENT, trace_id))
+        self.say(Learn(self._requests, name, list(addresses), ttl, client, trace_id, list(chain)))
         learned = await self.hear()
         assert isinstance(learned, Learned)
         assert learned.request == self._requests
         return learned
 
-    async def check(self, address: bytes, port: int = 443, protocol: int = TCP, trace_id: int = 0) -> Verdict:
+    async def check(
+        self, address: bytes, port: int = 443, protocol: int = TCP, trace_id: int = 0, client: bytes = CLIENT
+    ) -> Verdict:
         self._requests += 1
-        self.say(Check(self._requests, CLIENT, address, port, protocol, trace_id))
+        self.say(Check(self._requests, client, address, port, protocol, trace_id))
         verdict = await self.hear()
         assert isinstance(verdict, Verdict)
         assert verdict.request == self._requests
@@ -93,6 +103,7 @@ class World:
         topology = self.runtime.topology
         self.dns = Forwarder(self.bus, topology, "dns_filter-1")
         self.fwd = Forwarder(self.bus, topology, "tcp_fwd-1")
+        self.cmd = Forwarder(self.bus, topology, "command-1")
         self.bus.subscriber(topology.changes, [b""], lambda topic, change: self.changes.put_nowait(change))
         self.bus.subscriber(topology.events_out, [b"trace"], lambda topic, hop: self.hops.put_nowait(hop))
         while not self.runtime.trace.active:
@@ -125,15 +136,26 @@ class World:
 Story = Callable[[World], Awaitable[None]]
 
 
-def run(story: Story, **settings: object) -> None:
+def _keep(own: Path, directory: Path | None) -> None:
+    for path in own.iterdir():
+        if directory is not None and path.is_file():
+            shutil.copy(path, directory)
+    shutil.rmtree(own)
+
+
+def run(story: Story, directory: Path | None = None, **settings: object) -> None:
+    """Play a story in a directory of its own, or with the files that an earlier one left in this one."""
+
     async def main() -> None:
-        directory = Path(tempfile.mkdtemp(prefix="netstack-"))  # pytest's own are too long for a Unix socket
-        world = World(directory, settings)
+        own = Path(tempfile.mkdtemp(prefix="netstack-"))  # pytest's own are too long for a Unix socket
+        if directory is not None:
+            shutil.copytree(directory, own, dirs_exist_ok=True)
+        world = World(own, settings)
         try:
             await world.open()
             await asyncio.wait_for(story(world), WITHIN)
         finally:
             await world.close()
-            shutil.rmtree(directory)
+            _keep(own, directory)
 
     asyncio.run(main())

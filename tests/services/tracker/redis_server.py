@@ -16,7 +16,16 @@ class RedisServer:
         self._process: subprocess.Popen[str] | None = None
 
     def start(self, *options: str) -> None:
-        command = ["redis-server", "--port", "0", "--unixsocket", str(self.path), "--save", "", *options]
+        command = [
+            os.environ.get("NETSTACK_TEST_REDIS", "redis-server"),
+            "--port",
+            "0",
+            "--unixsocket",
+            str(self.path),
+            "--save",
+            "",
+            *options,
+        ]
         self._process = subprocess.Popen(
             [*command, "--dir", str(self._directory)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from services.tracker.redis_server import RedisServer
 from services.tracker.redis_store import RedisStore
 
 
@@ -14,9 +15,11 @@ class World:
         self.clock = asyncio.get_running_loop().time
         self._stores: list[RedisStore] = []
 
-    async def open(self, url: str = "") -> RedisStore:
+    async def open(self, url: str = "", prefix: str = "netstack:") -> RedisStore:
         store = RedisStore(
-            url or self.url, self.clock, lambda subject, trouble: self.reports.append((subject, trouble))
+            RedisServer(url or self.url, prefix),
+            self.clock,
+            lambda subject, trouble: self.reports.append((subject, trouble)),
         )
         self._stores.append(store)
         await store.open()

@@ -11,12 +11,15 @@ from services.tracker.leases import (
     MAX_SIBLINGS,
     Leases,
     LeasesFullError,
+    Origin,
     lease_seconds,
     max_client_ttl,
 )
 
 A, B, C, D = (bytes([198, 18, 0, n]) for n in (1, 2, 3, 4))
 V6 = bytes.fromhex("20010db8000000000000000000000001")
+CLIENT, OTHER_CLIENT = bytes([10, 0, 0, 2]), bytes([10, 0, 0, 3])
+ORIGIN = Origin("answer", CLIENT, ("cdn.example",), 1.7e9)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +68,11 @@ def test_an_address_that_was_never_an_answer_has_no_lease() -> None:
 
 def test_all_addresses_of_an_answer_are_leased() -> None:
     leases = Leases()
-    leases.learn("www.example", [A, V6], 300, 0.0, "answer")
+    leases.learn("www.example", [A, V6], 300, 0.0, ORIGIN)
     for address in (A, V6):
         lease = leases.live(address, 299.9)
         assert lease is not None
-        assert (lease.names, lease.until, lease.rule) == (("www.example",), 300.0, "answer")
+        assert (lease.names, lease.until, lease.origin) == (("www.example",), 300.0, ORIGIN)
     assert leases.live(A, 300.0) is None
 
 

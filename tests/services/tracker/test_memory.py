@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from services.tracker.leases import MAX_ADDRESSES, Leases, LeasesFullError
+from services.tracker.leases import MAX_ADDRESSES, NOWHERE, Leases, LeasesFullError
 from services.tracker.memory import MemoryStore
 
 
@@ -19,9 +19,9 @@ def test_a_full_table_is_an_error_to_the_one_who_learns() -> None:
     store.leases = Leases(max_addresses=1)
 
     async def story() -> None:
-        await store.learn("a.example", [b"\xc6\x12\x00\x01"], 300, "answer")
+        await store.learn("a.example", [b"\xc6\x12\x00\x01"], 300, NOWHERE)
         with pytest.raises(LeasesFullError):
-            await store.learn("b.example", [b"\xc6\x12\x00\x02"], 300, "answer")
+            await store.learn("b.example", [b"\xc6\x12\x00\x02"], 300, NOWHERE)
 
     asyncio.run(story())
 

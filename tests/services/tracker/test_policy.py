@@ -5,7 +5,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from netstack.packet.reason import Reason
-from services.tracker.policy import STATIC_FOR, UNGATED_FOR, Endpoint, Known, Policy, Rule, audited, refusal
+from services.tracker.endpoints import Endpoint, Rule
+from services.tracker.policy import STATIC_FOR, UNGATED_FOR, Known, Policy, audited, refusal
 
 TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
 NOWHERE = "198.18.0.9"

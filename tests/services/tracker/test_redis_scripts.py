@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.tracker.redis_scripts import ALL, LEASE_PREFIX, NAME_PREFIX, Script
+from services.tracker.redis_scripts import ALL, CHANGES, LEARNED, LEASE, NAME, REVOKED, Script
 
 
 @pytest.mark.parametrize("script", ALL, ids=["learn", "find", "touch", "revoke"])
@@ -11,5 +11,12 @@ def test_redis_keeps_it_under_our_name_for_it(redis, script: Script) -> None:
 
 
 @pytest.mark.parametrize("script", ALL, ids=["learn", "find", "touch", "revoke"])
-def test_it_uses_the_keys_that_python_names(script: Script) -> None:
-    assert f"'{LEASE_PREFIX}', '{NAME_PREFIX}'" in script.text
+def test_it_uses_the_keys_that_python_names_behind_the_prefix(script: Script) -> None:
+    keys = ", ".join(f"KEYS[1] .. '{suffix}'" for suffix in (LEASE, NAME, CHANGES))
+    assert f"local LEASE, NAME, CHANGES = {keys}\n" in script.text
+
+
+def test_changes_are_called_as_python_calls_them() -> None:
+    texts = "".join(script.text for script in ALL)
+    assert f"{{'{LEARNED}', " in texts
+    assert f"{{'{REVOKED}', " in texts
