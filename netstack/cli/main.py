@@ -6,7 +6,10 @@ from typing import Final, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-COMMANDS: Final = ("demo", "exec", "up", "check", "status", "trace", "recover", "version")
+COMMANDS: Final = (
+    *("demo", "exec", "up", "check", "status", "leases", "why", "allow", "deny", "revoke", "pause"),
+    *("trace", "recover", "version"),
+)
 """In the order in which --help shows them; each is a module `netstack.cli.commands.<name>_command` with an `app`."""
 
 
