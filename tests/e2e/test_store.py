@@ -36,3 +36,25 @@ def test_nothing_is_allowed_until_redis_is_there(internet: Internet, folder: Pat
         # Established leases go on without it; what is new does not.
         assert sandbox.run([*CURL, "http://198.18.1.10/hello"]).code == 0
         assert "SERVFAIL" in sandbox.run(["dig", "+tries=1", "+time=8", "v4.test"]).ok().text
+
+
+def test_two_captured_networks_on_one_redis_share_leases_and_revocations(internet: Internet) -> None:
+    bare = [*CURL, "http://198.18.1.10/hello"]
+    with internet.redis() as path:
+        settings = {"whitelist.store": f"unix://{path}"}
+        with internet.sandbox(settings) as first, internet.sandbox(settings) as second:
+            assert second.run(bare).code == 7
+            first.run([*CURL, "http://www.test/hello"]).ok()
+            second.run(bare).ok()
+            assert "10.0.0.2 asked for www.test" in second.netstack("why", "198.18.1.10:80").ok().text
+            assert "2 leases ended" in first.netstack("revoke", "www.test").ok().text
+            assert second.run(bare).code == 7
+            assert second.netstack("leases").ok().text == ""
+
+
+def test_a_socket_of_redis_that_the_services_may_not_enter_is_said_with_the_remedy(internet: Internet) -> None:
+    with internet.redis() as path:
+        Path(path).chmod(0o700)
+        with internet.sandbox({"whitelist.store": f"unix://{path}"}) as sandbox:
+            notes = [note for process in sandbox.status() for note in process["notes"]]
+            assert any("user nobody must be let in: set unixsocketperm 777" in note for note in notes), notes

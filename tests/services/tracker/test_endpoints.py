@@ -3,6 +3,8 @@
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.tracker.endpoints import TCP, UDP, Endpoint, Rule, compile_rule, endpoint_text, parse_rule, rule_text
 
@@ -50,3 +52,12 @@ def test_a_rule_for_a_protocol_covers_its_ports_and_nothing_else() -> None:
     address = ip_address("192.0.2.1").packed
     assert [rule.covers(Endpoint(address, 53, protocol)) for protocol in (UDP, TCP, 1)] == [True, False, False]
     assert not rule.covers_all_of(address)
+
+
+@given(st.text() | st.from_regex(r"\[?[0-9a-f:.]*(/[0-9]*)?\]?(:[0-9]*)?(/[a-z]*)?", fullmatch=True))
+def test_whatever_is_typed_is_a_rule_that_reads_the_same_again_or_is_refused(text: str) -> None:
+    try:
+        rule = parse_rule(text)
+    except ValueError:
+        return
+    assert parse_rule(rule_text(rule)) == rule

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netstack.wire.reports import WhyReport
 from services.tracker.endpoints import Endpoint, parse_rule
@@ -158,3 +160,12 @@ def test_how_long_is_said_where_it_has_an_end() -> None:
 def test_a_lease_of_which_nothing_is_known_is_shown_all_the_same() -> None:
     shown = lease_report(CLIENT, Lease(NOW + 1), NOW)
     assert (shown.address, shown.names, shown.client, shown.expires_in) == ("10.0.0.2", [], "", 1.0)
+
+
+@given(st.text() | st.from_regex(r"\[?[0-9a-f:.*]*\]?(:[0-9]*)?(/[a-z0-9]*)?", fullmatch=True))
+def test_whatever_is_typed_is_a_name_or_an_endpoint_or_refused(text: str) -> None:
+    try:
+        target = parse_target(text)
+    except ValueError:
+        return
+    assert bool(target.name) is (target.endpoint is None)
