@@ -26,6 +26,11 @@ class Datagram(NamedTuple):
     packet: bytes
     """The IP packet, for an ICMP error to quote."""
 
+    @property
+    def flow_label(self) -> int:
+        """Of IPv6 (RFC 6437); 0 for IPv4."""
+        return 0 if len(self.client) == 4 else int.from_bytes(self.packet[1:4], "big") & 0xFFFFF
+
 
 def parse(octets: bytes) -> Datagram:
     """Read a frame that holds UDP; raises MalformedPacketError (also bad-checksum and fragment)."""
@@ -83,7 +88,10 @@ def _parse_any(octets: bytes) -> Datagram:
     )
 
 
-def emit(source: bytes, source_port: int, client: bytes, client_port: int, payload: bytes, *, tos: int = 0) -> bytes:
+def emit(
+    source: bytes, source_port: int, client: bytes, client_port: int, payload: bytes, *,
+    tos: int = 0, ttl: int = ipv4.DEFAULT_TTL, flow_label: int = 0,
+) -> bytes:  # fmt: skip
     """A frame that brings one datagram to the client; the kernel completes its checksum.
 
     It may be larger than the TUN's MTU: what is written to a TUN is received by the kernel, which takes up to 65535.
@@ -92,8 +100,10 @@ def emit(source: bytes, source_port: int, client: bytes, client_port: int, paylo
     partial = pseudo_sum(source, client, udp.PROTOCOL, length)
     head = source_port.to_bytes(2, "big") + client_port.to_bytes(2, "big") + length.to_bytes(2, "big")
     if len(source) == 4:
-        ip = ipv4.emit(source, client, udp.PROTOCOL, length, tos=tos)
+        ip = ipv4.emit(source, client, udp.PROTOCOL, length, tos=tos, ttl=ttl)
     else:
-        ip = ipv6.emit(source, client, udp.PROTOCOL, length, traffic_class=tos)
+        ip = ipv6.emit(
+            source, client, udp.PROTOCOL, length, traffic_class=tos, hop_limit=ttl, flow_label=flow_label
+        )  # fmt: skip
     offload = vnet.emit(vnet.GSO_NONE, len(ip) + udp.HEADER_LEN, 0, len(ip), 6)
     return offload + ip + head + partial.to_bytes(2, "big") + payload

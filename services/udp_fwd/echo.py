@@ -7,6 +7,7 @@ from netstack.packet import frame, icmp, ipv4, ipv6
 from netstack.packet.checksum import checksum, pseudo_sum
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.packet.vnet import NO_OFFLOAD
+from services.udp_fwd.reply import UNKNOWN, Arrived
 
 _HEADER: Final = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
 
@@ -23,6 +24,11 @@ class Echo(NamedTuple):
     tos: int
     ttl: int
     packet: bytes
+
+    @property
+    def flow_label(self) -> int:
+        """Of IPv6; 0 for IPv4."""
+        return 0 if len(self.client) == 4 else int.from_bytes(self.packet[1:4], "big") & 0xFFFFF
 
 
 def protocol(address: bytes) -> int:
@@ -63,7 +69,9 @@ def sequence_of(message: bytes) -> int | None:
     return int.from_bytes(message[6:8], "big")
 
 
-def reply(server: bytes, client: bytes, identifier: int, message: bytes) -> bytes | None:
+def reply(
+    server: bytes, client: bytes, identifier: int, message: bytes, arrived: Arrived = UNKNOWN
+) -> bytes | None:  # fmt: skip
     """The frame that brings a reply to the client, under the client's identifier; None where it is no echo reply."""
     four = len(server) == 4
     if len(message) < _HEADER.size or message[0] != (icmp.ECHO_REPLY if four else icmp.V6_ECHO_REPLY):
@@ -72,9 +80,14 @@ def reply(server: bytes, client: bytes, identifier: int, message: bytes) -> byte
     body = message[_HEADER.size :]
     if four:
         octets = icmp.emit(icmp.ECHO_REPLY, 0, rest, body)
-        return NO_OFFLOAD + ipv4.emit(server, client, icmp.PROTOCOL, len(octets)) + octets
+        head = ipv4.emit(server, client, icmp.PROTOCOL, len(octets), tos=arrived.tos, ttl=arrived.ttl)
+        return NO_OFFLOAD + head + octets
     octets = icmp.emit_v6(server, client, icmp.V6_ECHO_REPLY, 0, rest, body)
-    return NO_OFFLOAD + ipv6.emit(server, client, icmp.PROTOCOL_V6, len(octets)) + octets
+    head = ipv6.emit(
+        server, client, icmp.PROTOCOL_V6, len(octets),
+        traffic_class=arrived.tos, hop_limit=arrived.ttl, flow_label=arrived.flow_label,
+    )  # fmt: skip
+    return NO_OFFLOAD + head + octets
 
 
 def _verify(whole: frame.Frame, message: bytes) -> bool:

@@ -40,6 +40,8 @@ class Header(NamedTuple):
     ttl: int
     """As it is to leave: one hop less than it came with."""
     dont_fragment: bool
+    flow_label: int = 0
+    """Of IPv6; 0 where the client gave none."""
 
 
 class Outgoing(NamedTuple):

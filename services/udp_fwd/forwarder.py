@@ -273,6 +273,9 @@ class Forwarder:
         now = self._clock()
         write = self._tunnel.write
         for received in burst:
+            if not received.arrived.ttl:  # a router's rule; it cannot be told to the server from here
+                self._counters.drop(Reason.TTL_EXCEEDED)
+                continue
             for frame in self.frames(mapping, received, now):
                 if mapping.trace_id:
                     self._answered(mapping, frame, received)

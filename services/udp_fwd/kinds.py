@@ -42,7 +42,7 @@ class UdpForwarder(Forwarder):
         """The client sent a datagram, or a train of them."""
         packet = sent.packet
         quote = packet[:_QUOTE_V4] if len(sent.server) == 4 else packet[:_QUOTE_V6]
-        header = Header(sent.tos, sent.ttl - 1, self._dont_fragment(sent))
+        header = Header(sent.tos, sent.ttl - 1, self._dont_fragment(sent), sent.flow_label)
         endpoints = sent.client, sent.client_port, sent.server, sent.server_port
         self.forward(endpoints, Outgoing(sent.payloads, header, quote, 0, trace_id), now)
 
@@ -50,9 +50,15 @@ class UdpForwarder(Forwarder):
         """Always 17."""
         return udp.PROTOCOL
 
+    def open_socket(self, mapping: Mapping[HostSocket]) -> HostSocket:
+        """Raises OSError."""
+        host = super().open_socket(mapping)
+        host.keep_port(mapping.port)
+        return host
+
     def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[bytes]:
         """One frame for a datagram, and for a train where the kernel takes it."""
-        octets, segment, sockaddr = received
+        octets, segment, sockaddr, arrived = received
         sender = mapping.senders.get(sockaddr)
         if sender is None or now - sender.last >= GRAIN:
             sender = self.flows.heard(mapping, sockaddr, packed(sockaddr[0]), now)
@@ -60,8 +66,8 @@ class UdpForwarder(Forwarder):
                 self._counters.drop(Reason.FLOW_UNKNOWN)
                 return ()
         if not segment or self._trains:
-            return (sender.frame(octets, segment),)
-        return [sender.frame(octets[at : at + segment]) for at in range(0, len(octets), segment)]
+            return (sender.frame(octets, segment, arrived),)
+        return [sender.frame(octets[at : at + segment], 0, arrived) for at in range(0, len(octets), segment)]
 
     def number(self, _sent: bytes) -> int | None:
         """UDP has no numbers: the last packet is quoted."""
@@ -91,7 +97,7 @@ class EchoForwarder(Forwarder):
             dont_fragment = bool(packet[6] & ipv4.DF >> 8)
         else:
             dont_fragment = len(packet) <= self._tunnel.mtu
-        header = Header(sent.tos, sent.ttl - 1, dont_fragment)
+        header = Header(sent.tos, sent.ttl - 1, dont_fragment, sent.flow_label)
         outgoing = Outgoing([sent.message], header, packet[:_QUOTE_ECHO], sent.sequence, trace_id)
         self.forward((sent.client, sent.identifier, sent.server, 0), outgoing, now)
 
@@ -123,12 +129,12 @@ class EchoForwarder(Forwarder):
 
     def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[bytes]:
         """The reply under the client's identifier."""
-        octets, _, sockaddr = received
+        octets, _, sockaddr, arrived = received
         address = packed(sockaddr[0])
         if self.flows.heard(mapping, sockaddr, address, now) is None:
             self._counters.drop(Reason.FLOW_UNKNOWN)
             return ()
-        frame = echo.reply(address, mapping.client, mapping.port, octets)
+        frame = echo.reply(address, mapping.client, mapping.port, octets, arrived)
         if frame is None:
             self._counters.drop(Reason.MALFORMED_ICMP)
             return ()

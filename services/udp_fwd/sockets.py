@@ -7,30 +7,41 @@ import struct
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from services.udp_fwd import errqueue
+from services.udp_fwd import arrival, errqueue
 from services.udp_fwd.errqueue import SocketError
 from services.udp_fwd.flows import Header, Sockaddr
+from services.udp_fwd.reply import UNKNOWN, Arrived
 from services.udp_fwd.train import calls
 
 BURST: Final = 32  # receives per turn of the loop
 BURST_OCTETS: Final = 512 << 10
 _BUFFER: Final = 4 << 20  # octets; the kernel takes what net.core.rmem_max and wmem_max allow
 _LARGEST: Final = 65535  # octets; of a datagram, and of what GRO makes of several
-_ANCILLARY: Final = socket.CMSG_SPACE(4)
-_ERROR_ANCILLARY: Final = socket.CMSG_SPACE(64)  # sock_extended_err and a sockaddr_in6
+_ANCILLARY: Final = 4 * socket.CMSG_SPACE(4)  # the size of GRO's segments, TTL, TOS, flow label
+_ERROR_ANCILLARY: Final = _ANCILLARY + socket.CMSG_SPACE(64)  # and sock_extended_err with a sockaddr_in6
 _ERROR_QUOTE: Final = 64  # octets of what we sent, of which only an echo header is read
 
 # Not in the socket module of Python 3.11: linux/udp.h, linux/in.h, linux/in6.h.
 _UDP_SEGMENT: Final = 103
-_UDP_GRO: Final = 104
 _IP_MTU_DISCOVER: Final = 10
 _IPV6_MTU_DISCOVER: Final = 23
 _PMTUDISC_DONT: Final = 0  # never set DF; fragment where needed
 _PMTUDISC_DO: Final = 2  # always set DF; EMSGSIZE above the path MTU
 
+_UNPRIVILEGED: Final = 1024  # a well-known port of this host is never taken for a client
+_NEIGHBOURS: Final = (0, 2, 4, 8)  # RFC 4787 REQ-4: parity is kept, so that RTP and RTCP stay what they are
+
 _SEGMENT_SIZE: Final = struct.Struct("=H")
 # Segmentation that this route or device cannot do is done here instead.
 _NO_SEGMENTATION: Final = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE})
+
+
+# What the kernel is to tell of each packet, and IPv6 to take from the address that is sent to.
+_WANTED_V4: Final = (errqueue.IP_RECVERR, arrival.IP_RECVTTL, arrival.IP_RECVTOS)
+_WANTED_V6: Final = (
+    errqueue.IPV6_RECVERR, arrival.IPV6_RECVHOPLIMIT, arrival.IPV6_RECVTCLASS, arrival.IPV6_FLOWINFO,
+    arrival.IPV6_FLOWINFO_SEND,
+)  # fmt: skip
 
 
 class Received(NamedTuple):
@@ -40,6 +51,7 @@ class Received(NamedTuple):
     segment: int
     """Size of the datagrams in it where GRO put several together (the last may be shorter), else 0."""
     sender: Sockaddr
+    arrived: Arrived
 
 
 class HostSocket:
@@ -57,6 +69,10 @@ class HostSocket:
         self._header: Header | None = None
         self._burst = 1
         self._segments = protocol == socket.IPPROTO_UDP
+        self._flow_labels = not four
+        self._ancillary: list[tuple[int, int, bytes]] = []
+        self._segment = 0
+        self._arrived = UNKNOWN
         self._ttl_option = (socket.IPPROTO_IP, socket.IP_TTL) if four else (
             socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)  # fmt: skip
         self._tos_option = (socket.IPPROTO_IP, socket.IP_TOS) if four else (
@@ -70,13 +86,33 @@ class HostSocket:
             self._socket.close()
             raise
 
+    def keep_port(self, port: int) -> None:
+        """Send from the client's own port where it is free on this host, or from one near it (RFC 4787 REQ-3, REQ-4).
+
+        Call it before anything is sent. Where none is to be had the kernel chooses one, as it does without this.
+        """
+        if port < _UNPRIVILEGED:
+            return
+        for each in (port + more for more in _NEIGHBOURS):
+            try:
+                self._socket.bind(("", each))
+            except (OSError, OverflowError):  # taken, forbidden, or beyond the last port
+                continue
+            return
+
     def send(self, to: Sockaddr, payloads: list[bytes], header: Header) -> int:
         """Send one datagram, or a train of equal ones (the last may be shorter); 0, or the errno that ended it."""
         if header != self._header:
             self._set_header(header)
-        if len(payloads) == 1:
-            return self._send_one(payloads[0], to)
-        return next(filter(None, (self._send_together(some, to) for some in calls(payloads))), 0)
+        if header.flow_label and self._flow_labels:
+            segments = self._segments
+            number = self._send_all((*to[:2], header.flow_label, 0), payloads)
+            if number != errno.EINVAL:
+                return number
+            self._segments = segments
+            # Somebody on this host has a flow label to himself, and then each must be asked for (fl6_sock_lookup).
+            self._flow_labels = False
+        return self._send_all(to, payloads)
 
     def receive(self) -> list[Received]:
         """A burst of what has come in; nothing where the socket is readable because of an error.
@@ -93,8 +129,11 @@ class HostSocket:
             except OSError:  # nothing more (BlockingIOError), or an error that `drain_errors` explains
                 self._burst = max(1, len(received))
                 return received
-            segment = int.from_bytes(ancillary[0][2], "little") if ancillary else 0
-            received.append(Received(data, segment if segment < len(data) else 0, sender))
+            if ancillary != self._ancillary:  # one server says the same each time
+                self._ancillary = ancillary
+                self._segment, self._arrived = arrival.parse(ancillary)
+            segment = self._segment
+            received.append(Received(data, segment if segment < len(data) else 0, sender, self._arrived))
             octets += len(data)
             if octets > BURST_OCTETS:
                 return received
@@ -127,6 +166,11 @@ class HostSocket:
         """Take the socket off the loop, then close it: its number is reused at once."""
         self.unwatch()
         self._socket.close()
+
+    def _send_all(self, to: Sockaddr, payloads: list[bytes]) -> int:
+        if len(payloads) == 1:
+            return self._send_one(payloads[0], to)
+        return next(filter(None, (self._send_together(some, to) for some in calls(payloads))), 0)
 
     def _send_together(self, payloads: list[bytes], to: Sockaddr) -> int:
         if self._segments and len(payloads) > 1:
@@ -177,14 +221,14 @@ class HostSocket:
         host = self._socket
         host.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         host.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
-        if four:
-            host.setsockopt(socket.IPPROTO_IP, errqueue.IP_RECVERR, 1)
-        else:
+        if not four:
             host.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            host.setsockopt(socket.IPPROTO_IPV6, errqueue.IPV6_RECVERR, 1)
+        level = socket.IPPROTO_IP if four else socket.IPPROTO_IPV6
+        for option in _WANTED_V4 if four else _WANTED_V6:
+            host.setsockopt(level, option, 1)
         if self._segments:
             try:
-                host.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
+                host.setsockopt(socket.IPPROTO_UDP, arrival.UDP_GRO, 1)
             except OSError as error:  # before Linux 5.0
                 if error.errno != errno.ENOPROTOOPT:
                     raise

@@ -109,3 +109,76 @@ def test_what_cannot_be_sent_gives_its_errno():
         assert host.send(server.getsockname(), [bytes(65507)], HEADER._replace(dont_fragment=False)) == 0
 
     with_socket(test)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_ip_header_of_an_answer_is_told(version):
+    level, ttl, tos = (
+        (socket.IPPROTO_IP, socket.IP_TTL, socket.IP_TOS)
+        if version == 4
+        else (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, socket.IPV6_TCLASS)
+    )
+
+    def test(host, server, errors):
+        host.send(server.getsockname()[:2], [b"hello"], HEADER)
+        _, client = server.recvfrom(10)
+        for hops, octet in ((255, 0x02), (255, 0x02), (9, 0xB8), (1, 0)):
+            server.setsockopt(level, ttl, hops)
+            server.setsockopt(level, tos, octet)
+            server.sendto(b"answer", client)
+            (received,) = host.receive()
+            assert (received.octets, received.arrived.ttl, received.arrived.tos) == (b"answer", hops - 1, octet)
+
+    with_socket(test, version)
+
+
+def test_a_flow_label_is_sent_and_told():
+    def test(host, server, errors):
+        server.setsockopt(socket.IPPROTO_IPV6, 11, 1)  # IPV6_FLOWINFO
+        header = HEADER._replace(flow_label=0xABCDE)
+        for payloads in ([b"hello"], [b"one", b"two"]):
+            assert host.send(server.getsockname()[:2], payloads, header) == 0
+            for payload in payloads:
+                data, ancillary, _, client = server.recvmsg(10, 64)
+                assert data == payload
+                assert ancillary == [(socket.IPPROTO_IPV6, 11, bytes.fromhex("000abcde"))]
+        server.setsockopt(socket.IPPROTO_IPV6, 33, 1)  # IPV6_FLOWINFO_SEND
+        server.sendto(b"answer", (*client[:2], 0x54321, 0))
+        (received,) = host.receive()
+        assert received.arrived.flow_label == 0x54321
+
+    with_socket(test, 6)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_the_clients_port_is_kept_where_it_is_free_and_its_parity_where_it_is_not(version):
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+
+    def test(host, server, errors):
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind(("", 0))
+            free = probe.getsockname()[1]
+        host.keep_port(free)
+        assert host._socket.getsockname()[1] == free
+        second = HostSocket(host._loop, version, socket.IPPROTO_UDP, lambda *_: None)
+        second.keep_port(free)
+        kept = second._socket.getsockname()[1]
+        second.close()
+        assert kept != free
+        assert kept % 2 == free % 2
+
+    with_socket(test, version)
+
+
+@pytest.mark.parametrize("port", [53, 1023, 65535], ids=["well-known", "the last of those", "no neighbour is a port"])
+def test_a_port_that_cannot_be_kept_is_left_to_the_kernel(port):
+    def test(host, server, errors):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+            if port > 1023:
+                other.bind(("", port))
+            host.keep_port(port)
+        assert host._socket.getsockname()[1] == 0
+        assert host.send(server.getsockname(), [b"hello"], HEADER) == 0
+        assert server.recvfrom(10)[0] == b"hello"
+
+    with_socket(test)
