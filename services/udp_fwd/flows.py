@@ -6,12 +6,11 @@ REQ-1). A *destination* is a server's address and port that a mapping sends to: 
 arrives meanwhile, and is then allowed, or removed again. Only addresses sent to are heard from, whatever the port
 (address-dependent filtering, RFC 4787 section 5), so that a TFTP server may answer from another one.
 
-Two tables, each with the idlest mapping first, hold the mappings nobody answered yet and the conversations; so a look
-at the head of each finds what has timed out, and a flood of new endpoints pushes out other unanswered ones, no
-conversation. Times are refreshed once in GRAIN only, which keeps the order right to a second and the hot path short.
+Mappings are ordered by how long they have been idle (services.udp_fwd.shares), those that nobody answered yet and the
+conversations apart; so a look at the idlest of each finds what has timed out. Times are refreshed once in GRAIN only,
+which keeps the order right to a second and the hot path short.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,6 +19,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 from netstack.packet.flow import address_text, endpoint_key
 from netstack.packet.reason import Reason
 from services.udp_fwd.reply import Sender
+from services.udp_fwd.shares import Shares
 
 GRAIN: Final = 1.0  # seconds between two notes that something is in use
 MAX_HELD: Final = 16  # datagrams that wait for one verdict
@@ -123,8 +123,7 @@ class Flows(Generic[Socket]):
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._mappings: dict[bytes, Mapping[Socket]] = {}
-        self._unanswered: OrderedDict[bytes, Mapping[Socket]] = OrderedDict()
-        self._conversations: OrderedDict[bytes, Mapping[Socket]] = OrderedDict()
+        self._shares: Shares[Mapping[Socket]] = Shares()
         self._destinations = 0
         self._held_octets = 0
         self._used: list[bytes] = []
@@ -235,9 +234,7 @@ class Flows(Generic[Socket]):
         if destination is not None:
             destination.last = now
         if not mapping.answered:
-            mapping.answered = True
-            del self._unanswered[mapping.key]
-            self._conversations[mapping.key] = mapping
+            self._shares.answer(mapping)
         self._touch(mapping, address, now)
         return sender
 
@@ -256,14 +253,8 @@ class Flows(Generic[Socket]):
 
     def expire(self, now: float) -> None:
         """End the mappings that were idle for too long."""
-        for table, timeout in (
-            (self._unanswered, self._limits.unanswered),
-            (self._conversations, self._limits.conversation),
-        ):
-            while table:
-                idlest = next(iter(table.values()))
-                if now - idlest.last < timeout + GRAIN:
-                    break
+        for answered, timeout in ((False, self._limits.unanswered), (True, self._limits.conversation)):
+            while (idlest := self._shares.idlest(answered=answered)) and now - idlest.last >= timeout + GRAIN:
                 self.end(idlest, Reason.IDLE_TIMEOUT)
 
     def end(self, mapping: Mapping[Socket], reason: Reason) -> None:
@@ -275,7 +266,7 @@ class Flows(Generic[Socket]):
             self.lost += len(self._release(destination))
             self._remove(destination)
         del self._mappings[mapping.key]
-        del (self._conversations if mapping.answered else self._unanswered)[mapping.key]
+        self._shares.remove(mapping)
         self._ended.append(mapping)
 
     def take_ended(self) -> list[Mapping[Socket]]:
@@ -298,14 +289,15 @@ class Flows(Generic[Socket]):
 
     def _open(self, key: bytes, client: bytes, port: int, now: float) -> Mapping[Socket]:
         if len(self._mappings) >= self._limits.max_flows:
-            self._evict()
+            self.end(*self._shares.victim(client))
         mapping: Mapping[Socket] = Mapping(key, client, port, now)
-        self._mappings[key] = self._unanswered[key] = mapping
+        self._mappings[key] = mapping
+        self._shares.add(mapping)
         return mapping
 
-    def _evict(self, keep: Mapping[Socket] | None = None) -> None:
-        for table in (self._unanswered, self._conversations):
-            idlest = next(iter(table.values()), None)
+    def _evict(self, keep: Mapping[Socket]) -> None:
+        for answered in (False, True):
+            idlest = self._shares.idlest(answered=answered)
             if idlest is not None and idlest is not keep:
                 self.end(idlest, Reason.FLOW_TABLE_FULL)
                 return
@@ -318,7 +310,7 @@ class Flows(Generic[Socket]):
                 self.lost += len(self._release(oldest))
                 self._remove(oldest)
             else:
-                self._evict(keep=mapping)
+                self._evict(mapping)
         destination = Destination(mapping, server, server_port, now)
         mapping.destinations[(server, server_port)] = destination
         self._destinations += 1
@@ -338,7 +330,7 @@ class Flows(Generic[Socket]):
 
     def _touch(self, mapping: Mapping[Socket], address: bytes, now: float) -> None:
         mapping.last = now
-        (self._conversations if mapping.answered else self._unanswered).move_to_end(mapping.key)
+        self._shares.touch(mapping)
         if address in mapping.heard_from:
             mapping.heard_from[address] = now
             self._used.append(address)

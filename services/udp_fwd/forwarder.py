@@ -104,8 +104,8 @@ class Forwarder:
         for address in flows.take_used():
             self._links.whitelist.use(address)
         for mapping in flows.take_ended():
-            if mapping.ended is Reason.FLOW_TABLE_FULL:
-                self._counters.drop(Reason.FLOW_TABLE_FULL)
+            if mapping.ended is Reason.FLOW_TABLE_FULL or mapping.ended is Reason.CLIENT_LIMIT:
+                self._counters.drop(mapping.ended)
             if mapping.socket is not None:
                 mapping.socket.close()
                 mapping.socket = None
