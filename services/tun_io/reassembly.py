@@ -14,6 +14,9 @@ What is refused, since two readers could read it in two ways, or since it is of 
   a tiny first one    a part of the header chain, or of the transport header, is left for a later fragment: the
                       fragment is dropped (RFC 1858, RFC 7112, RFC 8200 section 4.5)
   no multiple of 8    and not the last; or empty; or beyond the largest packet: the fragment is dropped
+When there is no room, the source that holds the most loses its oldest: so one that sends first fragments and no others
+takes no room from the rest.
+
 What has come already, octet for octet, is ignored: networks do duplicate. RFC 8200 section 4.5 allows that, and Linux
 does it (IPFRAG_DUP in net/ipv4/inet_fragment.c), without comparing the octets as is done here. An IPv6 fragment that is
 a whole datagram takes no part in any of this and leaves at once (RFC 6946).
@@ -22,6 +25,7 @@ The result has no offload marks: the sender's kernel completes the checksum befo
 forwards it verifies it. Nor has it DF: it may be cut again on its way.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -36,6 +40,7 @@ _BLOCK: Final = 8  # octets; what offsets count
 _LARGEST: Final = {4: 65535, 6: ipv6.HEADER_LEN + 65535}  # octets of a packet; IPv6 counts the payload alone
 _TRANSPORT: Final = 8  # octets; UDP, ICMP, and the least of any other
 _NOT_ECT, _CE = 0, 3  # RFC 3168 section 5
+_KEY_V4: Final = 11  # octets: addresses, identification, protocol
 
 TIMEOUT: Final = 30.0
 """Seconds from the first fragment that came; Linux's net.ipv4.ipfrag_time. (RFC 791 has 15, RFC 8200 has 60.)"""
@@ -57,7 +62,7 @@ class Reassembler:
     """The datagrams of which a part has come."""
 
     def __init__(self, max_octets: int = MAX_OCTETS, max_datagrams: int = MAX_DATAGRAMS) -> None:
-        """Beyond either limit the datagram that has waited longest is dropped; max_octets must hold any one."""
+        """Beyond either limit a datagram is dropped, which may be the one that came last; max_octets must hold any."""
         self._max_octets = max_octets
         self._max_datagrams = max_datagrams
         self._partials: dict[bytes, _Partial] = {}  # the oldest first
@@ -114,10 +119,18 @@ class Reassembler:
     def _make_room(self) -> int:
         evicted = 0
         while self._octets > self._max_octets or len(self._partials) > self._max_datagrams:
-            key, oldest = next(iter(self._partials.items()))
-            self._drop(key, oldest.octets)
+            key = self._of_the_greediest(by_octets=self._octets > self._max_octets)
+            self._drop(key, self._partials[key].octets)
             evicted += 1
         return evicted
+
+    def _of_the_greediest(self, *, by_octets: bool) -> bytes:
+        """The oldest datagram of the source that holds the most; where several do, of the one that came first."""
+        held: Counter[bytes] = Counter()
+        for key, partial in self._partials.items():
+            held[_source(key)] += partial.octets if by_octets else 1
+        greediest = max(held, key=held.__getitem__)
+        return next(key for key in self._partials if _source(key) == greediest)
 
     def _drop(self, key: bytes, counted: int) -> None:
         del self._partials[key]
@@ -140,6 +153,11 @@ class _Fragment(NamedTuple):
     """Where the transport header begins in the packet, where this is the first fragment."""
     packet: bytes
     """As it came, without the vnet header."""
+
+
+def _source(key: bytes) -> bytes:
+    """The sender's address, with which each key begins."""
+    return key[:4] if len(key) == _KEY_V4 else key[:16]
 
 
 def _parse(frame: bytes) -> _Fragment:

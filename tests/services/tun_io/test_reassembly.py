@@ -290,6 +290,21 @@ def test_beyond_the_octets_the_oldest_make_room():
     assert len(reassembler) == 1
 
 
+@pytest.mark.parametrize(
+    "greedy",
+    [
+        pytest.param(lambda number: v4(0, 16, id=number, src="10.0.0.3"), id="many datagrams over IPv4"),
+        pytest.param(lambda number: v6(0, 16, id=number), id="many datagrams over IPv6"),
+        pytest.param(lambda number: v4(65480, 65496, id=number, src="10.0.0.3", data=OCTETS), id="many octets"),
+    ],
+)
+def test_a_source_that_holds_the_most_takes_no_room_from_another(greedy):
+    reassembler = holding(v4(0, 16))
+    evicted = sum(reassembler.add(greedy(number), 0.0).evicted for number in range(3 * MAX_DATAGRAMS))
+    assert evicted >= 2 * MAX_DATAGRAMS
+    assert feed([v4(16, 64, more=False)], reassembler=reassembler) != []
+
+
 def test_a_datagram_that_becomes_whole_needs_no_room():
     reassembler = Reassembler(max_datagrams=2)
     feed([v4(0, 16, id=1), v4(0, 16, id=2)], reassembler=reassembler)
