@@ -40,6 +40,11 @@ class Destinations:
         return None
 
 
+def own(tun_addresses: Iterable[str]) -> frozenset[bytes]:
+    """The addresses of the TUN itself: a client with one of them is the kernel behind it, not a host beyond."""
+    return frozenset(ipaddress.ip_interface(text).ip.packed for text in tun_addresses)
+
+
 class Gateway:
     """The address of the far end of the TUN, as which this side speaks where no host outside has spoken."""
 

@@ -4,7 +4,9 @@ Subclasses say how a host socket is opened, and what its octets are to the clien
 """
 
 import errno
+import itertools
 import logging
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -19,8 +21,8 @@ from netstack.runtime.refusals import Refusals
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
-from services.udp_fwd import errqueue
-from services.udp_fwd.addresses import Destinations, Gateway
+from services.udp_fwd import errqueue, fragmenting
+from services.udp_fwd.addresses import Destinations, Gateway, own
 from services.udp_fwd.errqueue import SocketError
 from services.udp_fwd.flows import Destination, Flows, Limits, Mapping, Outgoing, Sockaddr, State
 from services.udp_fwd.sockets import ALREADY_TOLD, HostSocket, Received
@@ -54,6 +56,12 @@ class Links:
         self.refusals = Refusals()
         self.destinations = Destinations(tun.addresses)
         self.gateway = Gateway(tun.dns, tun.addresses)
+        self.own = own(tun.addresses)
+        self._packets = itertools.count(secrets.randbits(32))
+
+    def cut(self, packet: bytes) -> list[bytes]:
+        """Frames for a client that is not the kernel behind the TUN, and so must get fragments."""
+        return fragmenting.cut(packet, self.tunnel.mtu, next(self._packets))
 
 
 class Forwarder:

@@ -9,6 +9,7 @@ from typing import Final
 
 from netstack.packet import datagram, ipv4, udp
 from netstack.packet.reason import Reason
+from netstack.packet.vnet import VNET_LEN
 from services.udp_fwd import echo
 from services.udp_fwd.flows import GRAIN, Header, Limits, Mapping, Outgoing
 from services.udp_fwd.forwarder import Forwarder, Links, OnEnded, packed
@@ -18,6 +19,7 @@ ECHO_IDLE: Final = 60.0  # seconds; RFC 5508 REQ-2: not less
 ECHO_MAX_FLOWS: Final = 1024
 DESTINATIONS_PER_FLOW: Final = 4  # on average; a mapping alone may have more
 
+_HEADERS_V6: Final = 48  # octets of IPv6 and UDP; those of IPv4 are fewer
 _QUOTE_V4: Final = 576  # octets; more is never quoted (netstack.packet.icmp)
 _QUOTE_V6: Final = 1280
 _QUOTE_ECHO: Final = 128  # headers and 8 octets at the least (RFC 792); many of these are kept
@@ -65,6 +67,10 @@ class UdpForwarder(Forwarder):
             if sender is None:
                 self._counters.drop(Reason.FLOW_UNKNOWN)
                 return ()
+        size = segment or len(octets)
+        if size > self._tunnel.mtu - _HEADERS_V6 and mapping.client not in self._links.own:
+            each = [octets[at : at + size] for at in range(0, len(octets), size)]
+            return [frame for one in each for frame in self._links.cut(sender.packet(one, arrived))]
         if not segment or self._trains:
             return (sender.frame(octets, segment, arrived),)
         return [sender.frame(octets[at : at + segment], 0, arrived) for at in range(0, len(octets), segment)]
@@ -138,6 +144,8 @@ class EchoForwarder(Forwarder):
         if frame is None:
             self._counters.drop(Reason.MALFORMED_ICMP)
             return ()
+        if len(frame) - VNET_LEN > self._tunnel.mtu and mapping.client not in self._links.own:
+            return self._links.cut(frame[VNET_LEN:])
         return (frame,)
 
     def number(self, sent: bytes) -> int | None:

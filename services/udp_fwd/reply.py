@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from netstack.packet import datagram, udp, vnet
+from netstack.packet import datagram, ipv4, ipv6, udp, vnet
 from netstack.packet.vnet import VNET_LEN
 
 _IPV4_HEADER: Final = 20  # octets
@@ -51,6 +51,20 @@ class Sender:
             self._segment = segment
             self._arrived = arrived
         return self._headers + payload
+
+    def packet(self, payload: bytes, arrived: Arrived = UNKNOWN) -> bytes:
+        """One datagram as an IP packet, its checksums filled in."""
+        upper = udp.emit(self.address, self.client, self.port, self.client_port, payload)
+        if len(self.client) == 4:
+            head = ipv4.emit(
+                self.address, self.client, udp.PROTOCOL, len(upper), tos=arrived.tos, ttl=arrived.ttl
+            )  # fmt: skip
+        else:
+            head = ipv6.emit(
+                self.address, self.client, udp.PROTOCOL, len(upper),
+                traffic_class=arrived.tos, hop_limit=arrived.ttl, flow_label=arrived.flow_label,
+            )  # fmt: skip
+        return head + upper
 
     def _build(self, payload: bytes, segment: int, arrived: Arrived) -> bytes:
         whole = datagram.emit(

@@ -6,10 +6,11 @@ import socket
 
 import pytest
 
-from netstack.packet import datagram, frame, icmp, vnet
+from netstack.packet import datagram, frame, icmp, ipv4, udp, vnet
 from netstack.packet.flow import endpoint_key
 from netstack.packet.vnet import NO_OFFLOAD, VNET_LEN
 from netstack.wire.messages import Closed
+from services.tun_io.reassembly import Reassembler
 from tests.pipeline.udp_world import (
     CLIENT,
     CLIENT_V6,
@@ -218,6 +219,53 @@ def test_ttl_and_tos_are_carried_over():
                 _, ancillary, _, _ = server.socket.recvmsg(100, 100)
                 values = {kind: int.from_bytes(data, "little") for _, kind, data in ancillary}
                 assert values == {socket.IP_TTL: ttl - 1, socket.IP_TOS: tos}
+
+    run(scenario)
+
+
+def test_ttl_and_tos_of_an_answer_reach_the_client_and_its_port_the_server():
+    async def scenario(one: World) -> None:
+        with Server() as probe:
+            free = probe.port
+        with Server() as server:
+            one.send(packet(LOOPBACK, server.port, b"x", client_port=free))
+            _, client = await server.receive()
+            assert client == ("127.0.0.1", free)
+            for ttl, tos in ((64, 0xB9), (2, 0)):
+                server.socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
+                server.socket.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, tos)
+                server.socket.sendto(b"answer", client)
+                got = await one.datagram()
+                assert (got.payloads, got.ttl, got.tos) == ([b"answer"], ttl - 1, tos)
+            server.socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+            server.socket.sendto(b"a router would not pass this on", client)
+            server.socket.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 64)
+            server.socket.sendto(b"but this", client)
+            assert (await one.datagram()).payloads == [b"but this"]
+            assert (await one.sample()).drops == {"ttl-exceeded": 1}
+
+    run(scenario)
+
+
+def test_an_answer_above_the_mtu_is_whole_for_the_tuns_own_client_and_fragmented_for_one_beyond_it():
+    async def scenario(one: World) -> None:
+        beyond = bytes([10, 0, 0, 77])
+        answer = os.urandom(5000)
+        with Server() as server:
+            one.send(packet(LOOPBACK, server.port, b"x"))
+            server.socket.sendto(answer, (await server.receive())[1])
+            assert (await one.datagram()).payloads == [answer]
+            upper = udp.emit(beyond, LOOPBACK, 5000, server.port, b"x")
+            one.send(NO_OFFLOAD + ipv4.emit(beyond, LOOPBACK, udp.PROTOCOL, len(upper)) + upper)
+            server.socket.sendto(answer, (await server.receive())[1])
+            reassembler = Reassembler()
+            whole = None
+            while whole is None:
+                piece = await one.frame()
+                assert len(piece) <= VNET_LEN + 1500
+                whole = reassembler.add(piece, 0.0).frame
+            got = datagram.parse(whole)
+            assert (got.client, got.server, got.payloads) == (LOOPBACK, beyond, [answer])
 
     run(scenario)
 

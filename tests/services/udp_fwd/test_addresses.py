@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from netstack.packet.reason import Reason
-from services.udp_fwd.addresses import Destinations, Gateway
+from services.udp_fwd.addresses import Destinations, Gateway, own
 
 TUN = ["10.0.0.2/24", "fd00:6e73::2/64"]
 
@@ -66,3 +66,7 @@ def test_a_point_to_point_prefix_has_no_broadcast_address():
 def test_the_gateway_of_a_family(dns, addresses, client, gateway):
     expected = None if gateway is None else packed(gateway)
     assert Gateway(dns, addresses).towards(packed(client)) == expected
+
+
+def test_the_addresses_of_the_tun_itself():
+    assert own(["10.0.0.2/24", "fd00:6e73::2/64"]) == {bytes([10, 0, 0, 2]), bytes.fromhex("fd006e73" + "0" * 23 + "2")}

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netstack.packet import datagram
-from services.udp_fwd.reply import Sender
+from netstack.packet.vnet import NO_OFFLOAD
+from services.udp_fwd.reply import Arrived, Sender
 
 V4 = (bytes([198, 18, 0, 1]), 53, bytes([10, 0, 0, 2]), 5000)
 V6 = (bytes.fromhex("20010db8000000000000000000000001"), 53, bytes.fromhex("fd006e73000000000000000000000002"), 5000)
@@ -31,3 +32,13 @@ def test_a_train_is_read_as_its_datagrams(endpoints, size, count, last):
     assert b"".join(got.payloads) == payload
     assert {len(each) for each in got.payloads[:-1]} == {size}
     assert datagram.parse(sender.frame(payload)).payloads == [payload]
+
+
+@pytest.mark.parametrize("endpoints", [V4, V6], ids=["IPv4", "IPv6"])
+def test_the_headers_follow_what_came_in(endpoints):
+    sender = Sender(*endpoints)
+    for arrived in (Arrived(0xB8, 57, 0), Arrived(0x03, 57, 0), Arrived(0x03, 1, 0xABCDE)):
+        for octets in (sender.frame(b"hello", 0, arrived), NO_OFFLOAD + sender.packet(b"hello", arrived)):
+            got = datagram.parse(octets)
+            assert (got.payloads, got.tos, got.ttl) == ([b"hello"], arrived.tos, arrived.ttl)
+            assert got.flow_label == (arrived.flow_label if len(endpoints[0]) == 16 else 0)
