@@ -4,6 +4,7 @@ from typing import Final, NamedTuple
 
 from netstack.packet import ipv4, ipv6, vnet
 from netstack.packet.reason import MalformedPacketError, Reason
+from netstack.packet.scope import MAPPED
 from netstack.packet.vnet import VNET_LEN
 
 IP: Final = VNET_LEN
@@ -38,8 +39,10 @@ class Frame(NamedTuple):
 def parse(octets: bytes) -> Frame:
     """Take a frame apart.
 
-    Raises MalformedPacketError: malformed-vnet, malformed-ip, malformed-extension, bad-checksum, or fragment, since a
-    later fragment has no transport header (whoever reassembles does so before).
+    IPv4-mapped addresses (RFC 4291 section 2.5.5.2) are refused: sockets take them for IPv4, past any rule for that.
+
+    Raises MalformedPacketError: malformed-vnet, malformed-ip, malformed-extension, unknown-option, routing-header,
+    bad-checksum, or fragment, since a later fragment has no transport header (whoever reassembles does so before).
     """
     if len(octets) <= VNET_LEN:
         raise MalformedPacketError(Reason.MALFORMED_VNET, f"{len(octets)} octets hold no packet")
@@ -56,6 +59,8 @@ def parse(octets: bytes) -> Frame:
         )
     if version == 6:
         ip6 = ipv6.parse(octets, IP)
+        if ip6.source[:12] == MAPPED or ip6.destination[:12] == MAPPED:
+            raise MalformedPacketError(Reason.MALFORMED_IP, "an IPv4-mapped address is no address of a packet")
         walked = ipv6.walk(octets, ip6, IP)
         if walked.is_fragment:
             raise MalformedPacketError(Reason.FRAGMENT, "IPv6 fragment")

@@ -3,6 +3,7 @@
 import struct
 from typing import Final, NamedTuple
 
+from netstack.packet import extension
 from netstack.packet.reason import MalformedPacketError, Reason
 
 HEADER_LEN: Final = 40  # octets
@@ -57,8 +58,8 @@ def parse(octets: bytes, start: int = 0) -> Header:
 def walk(octets: bytes, header: Header, start: int = 0) -> Upper:
     """Follow the extension headers to the upper layer, at most MAX_EXTENSIONS of them.
 
-    Raises MalformedPacketError (malformed-extension) where the chain leaves the packet, is too long, or puts hop-by-hop
-    options anywhere but first (RFC 8200 section 4.1).
+    Raises MalformedPacketError: malformed-extension where the chain leaves the packet, is too long, or puts hop-by-hop
+    options anywhere but first (RFC 8200 section 4.1); unknown-option and routing-header for what may not be ignored.
     """
     protocol = header.next_header
     offset = HEADER_LEN
@@ -72,6 +73,12 @@ def walk(octets: bytes, header: Header, start: int = 0) -> Upper:
             if offset + 8 > end:
                 raise MalformedPacketError(Reason.MALFORMED_EXTENSION, "the chain leaves the packet")
             length = (octets[start + offset + 1] + 1) * 8
+            if offset + length > end:
+                raise MalformedPacketError(Reason.MALFORMED_EXTENSION, "the chain leaves the packet")
+            if protocol == ROUTING:
+                extension.check_routing(octets, offset, start)
+            else:
+                extension.check_options(octets, offset, length, start)
         elif protocol == FRAGMENT:
             if offset + 8 > end or is_fragment:
                 raise MalformedPacketError(Reason.MALFORMED_EXTENSION, "fragment header cut off or repeated")
@@ -84,9 +91,16 @@ def walk(octets: bytes, header: Header, start: int = 0) -> Upper:
             return Upper(protocol, offset, is_fragment, fragment_header)
         protocol = octets[start + offset]
         offset += length
-        if offset > end:
-            raise MalformedPacketError(Reason.MALFORMED_EXTENSION, "the chain leaves the packet")
     raise MalformedPacketError(Reason.MALFORMED_EXTENSION, f"more than {MAX_EXTENSIONS} extension headers")
+
+
+def last_link(octets: bytes | bytearray, upper: int) -> int:
+    """Where, in headers that `walk` has followed up to the offset `upper`, the last Next Header field is."""
+    link, at = 6, HEADER_LEN
+    while at < upper:
+        length = 8 if octets[link] == FRAGMENT else (octets[at + 1] + 1) * 8
+        link, at = at, at + length
+    return link
 
 
 def emit(

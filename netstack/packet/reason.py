@@ -1,6 +1,7 @@
 """Why something was refused or dropped: one enum, used by counters, traces, logs, answers and tests alike."""
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Reason(StrEnum):
@@ -27,11 +28,19 @@ class Reason(StrEnum):
     MALFORMED_DNS = "malformed-dns"
     UNSUPPORTED_DNS = "unsupported-dns"
     MALFORMED_EXTENSION = "malformed-extension"
+    ROUTING_HEADER = "routing-header"
+    UNKNOWN_OPTION = "unknown-option"
     BAD_CHECKSUM = "bad-checksum"
     FRAGMENT = "fragment"
     FRAGMENT_OVERLAP = "fragment-overlap"
     FRAGMENT_TIMEOUT = "fragment-timeout"
     UNKNOWN_PROTOCOL = "unknown-protocol"
+    PROTOCOL_ICMP = "protocol-icmp"
+    PROTOCOL_IGMP = "protocol-igmp"
+    PROTOCOL_GRE = "protocol-gre"
+    PROTOCOL_ESP = "protocol-esp"
+    PROTOCOL_AH = "protocol-ah"
+    PROTOCOL_SCTP = "protocol-sctp"
     TTL_EXCEEDED = "ttl-exceeded"
 
     # Octets on a link between processes.
@@ -76,9 +85,19 @@ class Reason(StrEnum):
             return cls.NOT_WHITELISTED
 
 
+class Problem(NamedTuple):
+    """What an ICMPv6 parameter problem says (RFC 4443 section 3.4)."""
+
+    code: int
+    pointer: int
+    """Of the octet that is at fault, counted from the first of the IPv6 header."""
+
+
 class MalformedPacketError(ValueError):
     """Octets that are no packet of the kind that was parsed; the reason says which."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, problem: Problem | None = None) -> None:
+        """problem: what the sender of an IPv6 packet is to be told, where it is to be told anything."""
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
+        self.problem = problem

@@ -53,6 +53,9 @@ _NOT_PUBLIC_IPV4: Final = tuple(
     )
 )
 
+MAPPED: Final = bytes(10) + b"\xff\xff"
+"""::ffff:0:0/96, IPv4 addresses as a host's own programs write them: RFC 4291 2.5.5.2."""
+
 _WELL_KNOWN_NAT64: Final = bytes.fromhex("0064ff9b0000000000000000")  # 64:ff9b::/96, RFC 6052 2.1
 _6TO4: Final = bytes.fromhex("2002")  # 2002::/16, the IPv4 address follows: RFC 3056 2
 _SITE_LOCAL_OR_LINK_LOCAL: Final = (0xFE80, 0xFEC0)  # fe80::/10 and the deprecated fec0::/10: RFC 4291 2.5.6, RFC 3879

@@ -185,19 +185,11 @@ def _parse_v6(octets: bytes) -> _Fragment:
     at = walked.fragment_header
     offset_and_more = int.from_bytes(packet[at + 2 : at + 4], "big")
     head = bytearray(packet[:at])
-    head[_last_link(head)] = packet[at]
+    head[ipv6.last_link(head, at)] = packet[at]
     return _Fragment(
         packet[8:40] + packet[at + 4 : at + 8], offset_and_more & 0xFFF8, bool(offset_and_more & 1), bytes(head),
         packet[at + 8 :], ip.traffic_class & 3, walked.protocol, walked.offset, packet,
     )  # fmt: skip
-
-
-def _last_link(head: bytearray) -> int:
-    """Where, in headers that ipv6.walk has followed, the last Next Header field is."""
-    link, at = 6, ipv6.HEADER_LEN
-    while at < len(head):
-        link, at = at, at + (head[at + 1] + 1) * 8
-    return link
 
 
 def _check(fragment: _Fragment) -> None:

@@ -2,12 +2,9 @@
 
 import ipaddress
 from collections.abc import Iterable
-from typing import Final
 
 from netstack.packet.reason import Reason
-from netstack.packet.scope import is_multicast
-
-_MAPPED: Final = bytes(10) + b"\xff\xff"  # ::ffff:0:0/96, IPv4 addresses in IPv6's clothes
+from netstack.packet.scope import MAPPED, is_multicast
 
 
 class Destinations:
@@ -35,7 +32,7 @@ class Destinations:
             return Reason.MULTICAST if is_multicast(address) or address in self.broadcast else None
         if is_multicast(address):
             return Reason.MULTICAST
-        if first == 0 and (address[:12] == _MAPPED or not any(address)):
+        if first == 0 and (address[:12] == MAPPED or not any(address)):
             return Reason.MALFORMED_IP
         return None
 

@@ -22,12 +22,10 @@ _FAMILY: Final = struct.Struct("=H")
 _V4_AT: Final = _EXTENDED.size + 4  # of the address in struct sockaddr_in
 _V6_AT: Final = _EXTENDED.size + 8  # in struct sockaddr_in6
 
-_PARAMETER_PROBLEM: Final = 12
-_V6_PARAMETER_PROBLEM: Final = 4
 # What a router or host says of a packet; redirects and the withdrawn source quench are not the client's concern.
-_PASSED: Final = frozenset({icmp.UNREACHABLE, icmp.TIME_EXCEEDED, _PARAMETER_PROBLEM})
+_PASSED: Final = frozenset({icmp.UNREACHABLE, icmp.TIME_EXCEEDED, icmp.PARAMETER_PROBLEM})
 _PASSED_V6: Final = frozenset(
-    {icmp.V6_UNREACHABLE, icmp.V6_PACKET_TOO_BIG, icmp.V6_TIME_EXCEEDED, _V6_PARAMETER_PROBLEM}
+    {icmp.V6_UNREACHABLE, icmp.V6_PACKET_TOO_BIG, icmp.V6_TIME_EXCEEDED, icmp.V6_PARAMETER_PROBLEM}
 )
 
 
@@ -63,7 +61,7 @@ def packet(error: SocketError, quote: bytes, gateway: bytes | None) -> bytes | N
     if error.origin == ORIGIN_ICMP and version == 4 and error.kind in _PASSED:
         return icmp.error(quote, error.kind, error.code, rest=_rest(error), source=error.offender or None)
     if error.origin == ORIGIN_ICMP6 and version == 6 and error.kind in _PASSED_V6:
-        carries = error.kind in {icmp.V6_PACKET_TOO_BIG, _V6_PARAMETER_PROBLEM}
+        carries = error.kind in {icmp.V6_PACKET_TOO_BIG, icmp.V6_PARAMETER_PROBLEM}
         rest = error.info if carries else 0
         return icmp.error(quote, error.kind, error.code, rest=rest, source=error.offender or None)
     if error.origin == ORIGIN_LOCAL:
@@ -103,7 +101,7 @@ def unreachable(quote: bytes, number: int, gateway: bytes | None) -> bytes | Non
 def _rest(error: SocketError) -> int:
     if error.kind == icmp.UNREACHABLE and error.code == icmp.FRAGMENTATION_NEEDED:
         return error.info & 0xFFFF
-    return (error.info & 0xFF) << 24 if error.kind == _PARAMETER_PROBLEM else 0
+    return (error.info & 0xFF) << 24 if error.kind == icmp.PARAMETER_PROBLEM else 0
 
 
 def _offender(data: bytes) -> bytes:

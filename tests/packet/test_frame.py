@@ -13,6 +13,7 @@ from netstack.packet.reason import MalformedPacketError, Reason
 CLIENT, SERVER = bytes([10, 0, 0, 2]), bytes([1, 1, 1, 1])
 CLIENT6 = bytes.fromhex("fd006e73000000000000000000000002")
 SERVER6 = bytes.fromhex("20010db8000000000000000000000001")
+V4_MAPPED = bytes.fromhex("00000000000000000000ffffc6120001")  # ::ffff:198.18.0.1
 
 NO_OFFLOAD = bytes(10)
 NEEDS_CSUM = bytes([1, 1]) + bytes(8)  # and gso_type TCPv4
@@ -106,6 +107,8 @@ def test_what_the_kernel_left_to_be_segmented_is_said() -> None:
         (NO_OFFLOAD + ipv6.emit(CLIENT6, SERVER6, 44, 8) + bytes.fromhex("11 00 0001 00000001"), Reason.FRAGMENT),
         (NO_OFFLOAD + ipv6.emit(CLIENT6, SERVER6, 44, 8) + bytes.fromhex("11 00 0008 00000001"), Reason.FRAGMENT),
         (NO_OFFLOAD + ipv6.emit(CLIENT6, SERVER6, 0, 2) + b"\x11\x00", Reason.MALFORMED_EXTENSION),
+        (NO_OFFLOAD + ipv6.emit(CLIENT6, V4_MAPPED, 17, 8) + bytes(8), Reason.MALFORMED_IP),
+        (NO_OFFLOAD + ipv6.emit(V4_MAPPED, SERVER6, 17, 8) + bytes(8), Reason.MALFORMED_IP),
     ],
     ids=[
         "nothing",
@@ -119,6 +122,8 @@ def test_what_the_kernel_left_to_be_segmented_is_said() -> None:
         "the first fragment of IPv6",
         "a later fragment of IPv6",
         "an extension header cut off",
+        "to an IPv4-mapped address",
+        "from an IPv4-mapped address",
     ],
 )
 def test_what_cannot_be_forwarded_has_a_reason(octets: bytes, reason: Reason) -> None:

@@ -31,7 +31,7 @@ def chain(*headers: tuple[int, bytes], last: int = 17, payload: bytes = b"\0" * 
 
 def option(extra: int = 0) -> bytes:
     """What follows the next-header octet of an options header with `extra` further eights of octets."""
-    return bytes([extra]) + HOP_BY_HOP + bytes(8 * extra)
+    return bytes([extra]) + HOP_BY_HOP + b"\1\6\0\0\0\0\0\0" * extra
 
 
 def fragment(offset: int, *, more: bool) -> bytes:
@@ -79,7 +79,7 @@ def test_what_is_no_header_is_refused(octets: bytes) -> None:
     [
         (chain(), (17, 40, False, 0)),
         (chain((0, option())), (17, 48, False, 0)),
-        (chain((0, option(2)), (60, option()), (43, option())), (17, 80, False, 0)),
+        (chain((0, option(2)), (60, option()), (43, b"\0\4\0" + bytes(4))), (17, 80, False, 0)),
         (chain((60, option()), last=59, payload=b""), (59, 48, False, 0)),
         (chain((44, fragment(0, more=True))), (17, 48, True, 40)),
         (chain((0, option()), (44, fragment(3, more=False))), (17, 56, True, 48)),
@@ -126,6 +126,36 @@ def test_a_chain_that_cannot_be_is_refused(packet: bytes) -> None:
     with pytest.raises(MalformedPacketError) as caught:
         walk(packet)
     assert caught.value.reason is Reason.MALFORMED_EXTENSION
+
+
+@pytest.mark.parametrize(
+    ("packet", "reason", "problem"),
+    [
+        (chain((60, option()), (43, b"\0\0\1" + bytes(4))), Reason.ROUTING_HEADER, (0, 50)),
+        (chain((0, option()), (60, b"\0\xbe\4" + bytes(4))), Reason.UNKNOWN_OPTION, (2, 50)),
+        (chain((0, b"\0\x7e\4" + bytes(4))), Reason.UNKNOWN_OPTION, None),
+    ],
+    ids=["a source route", "an option whose sender wants to hear of it", "and one whose sender does not"],
+)
+def test_what_may_not_be_ignored_is_refused(packet: bytes, reason: Reason, problem: tuple[int, int] | None) -> None:
+    with pytest.raises(MalformedPacketError) as caught:
+        ipv6.walk(b"before" + packet, ipv6.parse(packet), len(b"before"))
+    assert (caught.value.reason, caught.value.problem) == (reason, problem)
+
+
+@pytest.mark.parametrize(
+    ("packet", "link"),
+    [
+        (chain(), 6),
+        (chain((0, option())), 40),
+        (chain((0, option(2)), (60, option())), 64),
+        (chain((0, option()), (44, fragment(0, more=True)), (60, option())), 56),
+        (chain((44, b"\xff" + fragment(0, more=True)[1:])), 40),
+    ],
+    ids=["the fixed header", "one extension", "two", "a fragment among them", "a reserved octet is no length"],
+)
+def test_where_the_last_next_header_is(packet: bytes, link: int) -> None:
+    assert ipv6.last_link(packet, walk(packet).offset) == link
 
 
 @given(
