@@ -55,7 +55,9 @@ def emit_v6(source: bytes, destination: bytes, kind: int, code: int, rest: int, 
     return _HEADER.pack(kind, code, value, rest) + body
 
 
-def error(packet: bytes, kind: int, code: int, *, rest: int = 0, source: bytes | None = None) -> bytes:
+def error(
+    packet: bytes, kind: int, code: int, *, rest: int = 0, source: bytes | None = None, ttl: int = ipv4.DEFAULT_TTL
+) -> bytes:
     """The whole IP packet that tells the sender of `packet` (its own IP packet, without vnet header) of an error.
 
     kind and code are those of the packet's own family; source is the address that speaks, by default the one that the
@@ -64,10 +66,10 @@ def error(packet: bytes, kind: int, code: int, *, rest: int = 0, source: bytes |
     if packet[0] >> 4 == 4:
         teller = source or packet[16:20]
         message = emit(kind, code, rest, packet[:_QUOTE_V4])
-        return ipv4.emit(teller, packet[12:16], PROTOCOL, len(message), tos=0xC0, fragment=0) + message
+        return ipv4.emit(teller, packet[12:16], PROTOCOL, len(message), ttl=ttl, tos=0xC0, fragment=0) + message
     teller = source or packet[24:40]
     message = emit_v6(teller, packet[8:24], kind, code, rest, packet[:_QUOTE_V6])
-    return ipv6.emit(teller, packet[8:24], PROTOCOL_V6, len(message)) + message
+    return ipv6.emit(teller, packet[8:24], PROTOCOL_V6, len(message), hop_limit=ttl) + message
 
 
 def admin_prohibited(packet: bytes) -> bytes:

@@ -6,9 +6,9 @@ import struct
 from typing import Final, NamedTuple
 
 from netstack.packet import icmp
+from services.udp_fwd import arrival
+from services.udp_fwd.reply import UNKNOWN
 
-SOL_IP: Final = 0
-SOL_IPV6: Final = 41
 IP_RECVERR: Final = 11  # linux/in.h
 IPV6_RECVERR: Final = 25  # linux/in6.h
 
@@ -41,14 +41,19 @@ class SocketError(NamedTuple):
     """The MTU of "packet too big"; the pointer of a parameter problem."""
     offender: bytes
     """Who said it, packed; empty for a local error."""
+    ttl: int = UNKNOWN.ttl
+    """Of the ICMP message as it is to arrive: programs tell by it how long the way back is."""
 
 
 def parse(ancillary: list[tuple[int, int, bytes]]) -> SocketError | None:
     """Find the error among the control messages; None where there is none that can be read."""
     for level, kind, data in ancillary:
-        if (level, kind) in {(SOL_IP, IP_RECVERR), (SOL_IPV6, IPV6_RECVERR)} and len(data) >= _EXTENDED.size:
+        if (level, kind) in {(arrival.SOL_IP, IP_RECVERR), (arrival.SOL_IPV6, IPV6_RECVERR)} and len(
+            data
+        ) >= _EXTENDED.size:
             number, origin, icmp_type, code, _, info, _ = _EXTENDED.unpack_from(data)
-            return SocketError(number, origin, icmp_type, code, info, _offender(data))
+            _, arrived = arrival.parse(ancillary)
+            return SocketError(number, origin, icmp_type, code, info, _offender(data), max(1, arrived.ttl))
     return None
 
 
@@ -58,12 +63,13 @@ def packet(error: SocketError, quote: bytes, gateway: bytes | None) -> bytes | N
     None where the error is nothing that a router would tell.
     """
     version = quote[0] >> 4
+    teller = error.offender or None
     if error.origin == ORIGIN_ICMP and version == 4 and error.kind in _PASSED:
-        return icmp.error(quote, error.kind, error.code, rest=_rest(error), source=error.offender or None)
+        return icmp.error(quote, error.kind, error.code, rest=_rest(error), source=teller, ttl=error.ttl)
     if error.origin == ORIGIN_ICMP6 and version == 6 and error.kind in _PASSED_V6:
         carries = error.kind in {icmp.V6_PACKET_TOO_BIG, icmp.V6_PARAMETER_PROBLEM}
         rest = error.info if carries else 0
-        return icmp.error(quote, error.kind, error.code, rest=rest, source=error.offender or None)
+        return icmp.error(quote, error.kind, error.code, rest=rest, source=teller, ttl=error.ttl)
     if error.origin == ORIGIN_LOCAL:
         if error.errno == errno.EMSGSIZE:
             return too_big(quote, error.info, gateway)

@@ -32,3 +32,8 @@ def client_in(place: Place) -> Client:
         return reports(place.run(client_command(*words), timeout=timeout))
 
     return call
+
+
+def udp_client_command(*words: str) -> list[str | Path]:
+    """The words that run udp_client.py."""
+    return [sys.executable, "-m", "tests.e2e.udp_client", *words]

@@ -10,10 +10,9 @@ import socket
 import struct
 import sys
 
-from tests.internet import zones
+from tests.internet import datagrams, zones
 
 MEBIBYTE = 1 << 20
-_SO_RCVBUFFORCE = 33  # asm-generic/socket.h; Python does not name it
 
 
 def reply_after_eof() -> bytes:
@@ -56,17 +55,13 @@ async def _reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 async def main() -> None:
     """Listen everywhere, then serve until killed."""
     loop = asyncio.get_running_loop()
-    # A reply must come from the address that was asked, so each has a socket of its own.
     addresses = (zones.ECHO_V4, zones.ECHO_V6, zones.WWW_V4, zones.WWW_V6, zones.UNNAMED_V4, zones.UNNAMED_V6)
     for address in addresses:
         # 443 stands for a QUIC server: it is there and would answer.
         for port in (zones.ECHO_PORT, 443):
-            family = socket.AF_INET6 if ":" in address else socket.AF_INET
-            endpoint = socket.socket(family, socket.SOCK_DGRAM)
-            endpoint.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 4 * MEBIBYTE)
-            endpoint.bind((address, port))
-            endpoint.setblocking(False)
+            endpoint = datagrams.bound(address, port)
             loop.add_reader(endpoint, _echo_datagrams, endpoint)
+        datagrams.serve(loop, address)
     listeners = {
         zones.ECHO_PORT: _echo,
         zones.AFTER_EOF_PORT: _after_eof,

@@ -18,12 +18,18 @@ UNNAMED_V4, UNNAMED_V6 = "198.18.1.20", "2001:2:0:2::20"
 """Servers answer there, but no name leads to it: what a hard-coded address is."""
 ECHO_V4, ECHO_V6 = "198.18.1.30", "2001:2:0:2::30"
 ENCRYPTED_DNS_V4 = "198.18.1.53"
+FAR_V4, FAR_V6 = "198.18.8.2", "2001:2:0:8::2"
+"""A host behind one more router, over a link of a smaller MTU; there while a test made it (tests.internet.far)."""
 
 # Ports of servers.py; 7 is RFC 862's.
 ECHO_PORT = 7
 AFTER_EOF_PORT = 2000
 RESET_PORT = 2001
 CLOSED_PORT = 2999
+MIRROR_PORT = 2002
+COUNTER_PORT = 2003
+NTP_PORT = 123
+OTHER_DNS_PORT = 5300
 DOH_PORT = 8443
 IPERF_PORT = 5201
 
@@ -35,6 +41,7 @@ $TTL 300
 @           SOA   ns admin 1 3600 600 86400 60
 @           NS    ns
 ns          A     {ROUTER_V4}
+ns          AAAA  {ROUTER_V6}
 www         A     {WWW_V4}
 www         AAAA  {WWW_V6}
 v4          A     198.18.1.11
@@ -45,6 +52,8 @@ echo        A     {ECHO_V4}
 echo        AAAA  {ECHO_V6}
 echo4       A     {ECHO_V4}
 echo6       AAAA  {ECHO_V6}
+far         A     {FAR_V4}
+far         AAAA  {FAR_V6}
 short    1  A     198.18.1.12
 https       HTTPS 1 . alpn=h3,h2 ipv4hint=198.18.1.13
 https       A     198.18.1.13
@@ -91,6 +100,8 @@ server:
     interface: {ROUTER_V4}@53
     interface: {ROUTER_V6}@53
     interface: {ROUTER_V4}@{DOH_PORT}
+    interface: {ROUTER_V4}@{OTHER_DNS_PORT}
+    interface: {ROUTER_V6}@{OTHER_DNS_PORT}
     interface: {ENCRYPTED_DNS_V4}@853
     https-port: {DOH_PORT}
     tls-port: 853

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.udp_fwd import errqueue
+from services.udp_fwd import arrival, errqueue
 
 HEAD = """
 import os, socket, subprocess
@@ -73,4 +73,4 @@ def test_an_error_that_one_packet_met_is_told_once_to_the_next_call_and_stays_in
         assert one.sendto(b"z", closed) == 1
         data, ancillary, _, to = one.recvmsg(64, 512, socket.MSG_ERRQUEUE)
         assert (data, to) == (b"x", closed)
-        assert [(level, kind) for level, kind, _ in ancillary] == [(errqueue.SOL_IP, errqueue.IP_RECVERR)]
+        assert [(level, kind) for level, kind, _ in ancillary] == [(arrival.SOL_IP, errqueue.IP_RECVERR)]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from netstack.packet import icmp
 from services.udp_fwd import errqueue
-from services.udp_fwd.errqueue import IP_RECVERR, IPV6_RECVERR, SOL_IP, SOL_IPV6, SocketError
+from services.udp_fwd.arrival import SOL_IP, SOL_IPV6
+from services.udp_fwd.errqueue import IP_RECVERR, IPV6_RECVERR, SocketError
 
 ROUTER = bytes([198, 18, 1, 2])
 ROUTER_V6 = socket.inet_pton(socket.AF_INET6, "2001:db8:1::2")
@@ -133,6 +134,18 @@ def test_what_the_client_is_told_over_ipv6(error, expected):
     source, kind, code, rest = expected
     packet = errqueue.packet(error, QUOTE_V6, ROUTER_V6)
     assert told(packet) == (source, QUOTE_V6[8:24], kind, code, rest, QUOTE_V6)
+
+
+@pytest.mark.parametrize(
+    ("ancillary", "quote", "at"),
+    [
+        ([(SOL_IP, 2, native(60, 4)), (SOL_IP, IP_RECVERR, entry(0, 2, 11, 0, 0, ROUTER))], QUOTE, 8),
+        ([(SOL_IPV6, 52, native(60, 4)), (SOL_IPV6, IPV6_RECVERR, entry(0, 3, 3, 0, 0, ROUTER_V6))], QUOTE_V6, 7),
+    ],
+    ids=["IPv4", "IPv6"],
+)
+def test_an_error_has_come_as_far_as_it_came(ancillary, quote, at):
+    assert errqueue.packet(errqueue.parse(ancillary), quote, None)[at] == 59
 
 
 def test_time_exceeded_comes_from_the_gateway():

@@ -1,0 +1,123 @@
+"""The yardstick of truth: whatever is allowed, a program must not be able to tell ours from a kernel router.
+
+The same checks are run behind both, in one network, and must have the same outcome; what it is, is in the table too, so
+that both being wrong is seen. Times are left out, and who the first hop is. Routers on the way of a TCP
+connection are not seen (test_tracing).
+"""
+
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from tests.e2e.calls import client_command, reports, udp_client_command
+from tests.internet import Internet, Sandbox, routers, zones
+from tests.internet.machine import Place
+from tests.internet.zones import CLOSED_PORT, COUNTER_PORT, ECHO_PORT, MIRROR_PORT
+
+GATEWAYS: Final = {"10.0.0.1", "fd00:6e73::1", routers.ROUTED_GATEWAY_V4, routers.ROUTED_GATEWAY_V6}
+NAMES: Final = ("echo", "far", "unreachable", "silent", "nowhere", "prohibited")
+
+
+class Check(NamedTuple):
+    """What is done, by which program, and what comes of it: ... is whatever comes of it behind the kernel."""
+
+    what: str
+    program: str
+    words: tuple[str, ...]
+    outcome: Any
+
+
+FAMILIES: Final = {
+    "IPv4": {
+        "echo": zones.ECHO_V4, "far": zones.FAR_V4, "unreachable": "198.18.3.1", "silent": "198.18.2.1",
+        "router": zones.ROUTER_V4, "most": "1472", "large": "65507", "unreached": "EHOSTUNREACH", "label": "0",
+    },
+    # The kernel says "no route" (ENETUNREACH) of an IPv6 route that is unreachable; IPv4's error is a firewall's.
+    "IPv6": {
+        "echo": zones.ECHO_V6, "far": zones.FAR_V6, "unreachable": "2001:2:0:4::1", "silent": "2001:2:0:3::1",
+        "router": zones.ROUTER_V6, "most": "1452", "large": "65487", "unreached": "ENETUNREACH", "label": "703710",
+    },
+}  # fmt: skip
+
+
+def checks(family: str) -> Iterator[Check]:
+    """The table of one family."""
+    at = FAMILIES[family]
+    echo, far, unreachable, silent = at["echo"], at["far"], at["unreachable"], at["silent"]
+    hops = ["gateway", at["router"], far]
+    yield Check("echo to nobody", "ping", (silent,), (1, ["1 packets transmitted, 0 received, 100% packet loss, "]))
+    yield Check("echo to an unreachable host", "ping", (unreachable,), ...)
+    yield Check("echo, and the TTL of the reply", "ping", (far,), ...)
+    yield Check("echo with just enough TTL", "ping", ("-t", "3", far), ...)
+    yield Check("echo with a TTL that ends on the way", "ping", ("-t", "2", "-s", "1300", far), ...)
+    yield Check("echo that the path is too small for", "ping", ("-M", "do", "-s", "1440", far), ...)
+    yield Check("echo in fragments", "ping", ("-s", "4000", far), ...)
+    yield Check("traceroute with UDP", "traceroute", ("-U", "-p", "33434", far), hops)
+    yield Check("traceroute with UDP, a port for each probe", "traceroute", (far,), hops)
+    yield Check("traceroute with echo", "traceroute", ("-I", far), hops)
+    yield Check("the path MTU", "udp_client", ("path_mtu", far, "9", at["most"]), {"error": "EMSGSIZE", "mtu": 1400})
+    for size in ("0", "1", at["most"], "4000", at["large"]):
+        yield Check(f"a datagram of {size} octets", "client", ("echo", echo, str(ECHO_PORT), size), {"same": [True]})
+    refused, unreached, nothing = {"error": "ECONNREFUSED"}, {"error": at["unreached"]}, {"error": "timeout"}
+    yield Check("a closed UDP port", "client", ("datagram", echo, str(CLOSED_PORT)), refused)
+    yield Check("a closed TCP port", "client", ("connect", echo, str(CLOSED_PORT)), refused)
+    yield Check("UDP to an unreachable host", "client", ("datagram", unreachable, "7"), unreached)
+    yield Check("TCP to an unreachable host", "client", ("connect", unreachable, "7"), unreached)
+    yield Check("UDP to nobody", "client", ("datagram", silent, "7", "0.5"), nothing)
+    yield Check("TCP to nobody", "client", ("connect", silent, "7", "0.5"), nothing)
+    for ttl, tos in (("64", "0"), ("255", "184"), ("9", "1"), ("64", "3")):
+        words = ("mirror", echo, str(MIRROR_PORT), ttl, tos, at["label"])
+        yield Check(f"TTL {ttl} and TOS {tos} both ways", "udp_client", words, ...)
+    words = ("upload", echo, str(COUNTER_PORT), "500", "2000", "1000")
+    yield Check("datagrams in their order", "udp_client", words, {"received": 500, "twice": 0, "late": 0})
+
+
+TABLE: Final = {(family, check.what): check for family in FAMILIES for check in checks(family)}
+Key = tuple[str, str]
+
+
+def ping(place: Place, words: tuple[str, ...]) -> Any:
+    done = place.run(["ping", "-n", "-c", "1", "-W", "1", *words])
+    lines = [line for line in (done.text + done.messages).splitlines() if not re.match(r"PING|---|rtt|$", line)]
+    return done.code, [re.sub(r"time[= ].*", "", line) for line in lines]
+
+
+def traceroute(place: Place, words: tuple[str, ...]) -> Any:
+    done = place.run(["traceroute", "-n", "-q", "1", "-w", "1", "-m", "5", *words]).ok()
+    hops = re.findall(r"^ *\d+  (\S+)(?:  [\d.]+ ms)?(.*)$", done.text, re.MULTILINE)
+    return [("gateway" if hop in GATEWAYS else hop) + mark.rstrip() for hop, mark in hops]
+
+
+def outcomes(place: Place) -> dict[Key, Any]:
+    """What comes of each check in one place."""
+    found: dict[Key, Any] = {}
+    for key, check in TABLE.items():
+        if check.program in ("ping", "traceroute"):
+            found[key] = (ping if check.program == "ping" else traceroute)(place, check.words)
+    for program, command in (("client", client_command), ("udp_client", udp_client_command)):
+        keys = [key for key, check in TABLE.items() if check.program == program]
+        words = [word for key in keys for word in ("--", *TABLE[key].words)][1:]
+        said = reports(place.run(command(*words), timeout=40))
+        for key, report in zip(keys, said, strict=True):
+            report.pop("seconds", None)
+            found[key] = report
+    return found
+
+
+@pytest.fixture(scope="module")
+def both(internet: Internet, sandbox: Sandbox) -> Iterator[tuple[dict[Key, Any], dict[Key, Any]]]:
+    """The outcomes behind ours, and behind the kernel."""
+    with routers.routed(internet) as kernels, routers.far(internet), ThreadPoolExecutor() as pool:
+        for name in NAMES:  # ours lets nothing through that was no answer; then both use the addresses alone
+            sandbox.run(["dig", "+short", f"{name}.test", "A", f"{name}.test", "AAAA"]).ok()
+        yield tuple(pool.map(outcomes, (sandbox, kernels)))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("key", TABLE, ids=[f"{family}: {what}" for family, what in TABLE])
+def test_ours_is_as_a_kernel_router(both: tuple[dict[Key, Any], dict[Key, Any]], key: Key) -> None:
+    ours, kernels = (outcome[key] for outcome in both)
+    assert ours == kernels
+    assert TABLE[key].outcome in (..., kernels)
