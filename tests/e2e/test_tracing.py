@@ -59,8 +59,7 @@ def test_mtr_names_every_router_and_loses_nothing(
 
 @FAMILIES
 def test_tracepath_finds_the_smaller_mtu_and_who_told_it(tracing: Sandbox, family: str, hops: list[str]) -> None:
-    done = tracing.run(["tracepath", family, "-n", "far.test"]).ok()
-    assert re.search(r"^ *1\?: \[LOCALHOST\] +pmtu 1500$", done.text, re.MULTILINE), done
-    assert re.search(rf"^ *2: +{hops[1]} +[\d.]+ms pmtu {routers.FAR_MTU}$", done.text, re.MULTILINE), done
-    assert re.search(rf"^ *3: +{hops[2]} +[\d.]+ms reached$", done.text, re.MULTILINE), done
+    done = tracing.run(["tracepath", family, "-n", "fartoo.test"]).ok()
+    assert "pmtu 1500" in done.text, done
+    assert re.search(rf"^ *\d: +{hops[1]} +[\d.]+ms pmtu {routers.FAR_MTU}$", done.text, re.MULTILINE), done
     assert f"Resume: pmtu {routers.FAR_MTU} hops 3 back 3" in done.text, done

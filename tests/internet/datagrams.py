@@ -72,7 +72,7 @@ class Counter:
             self._seen.setdefault(client[:2], []).append(int.from_bytes(data[:8], "big"))
 
     def _send(self, client: Any, numbers: Any, burst: int, size: int) -> None:
-        for number in [number for number, _ in zip(numbers, range(burst), strict=False)]:
+        for number in itertools.islice(numbers, burst):
             self.endpoint.sendto(number.to_bytes(8, "big").ljust(size, b"."), client)
         if numbers.__length_hint__():
             self._loop.call_later(_EVERY, self._send, client, numbers, burst, size)

@@ -18,6 +18,8 @@ ROUTED_V4, ROUTED_V6 = "198.18.7.2", "2001:2:0:7::2"
 ROUTED_GATEWAY_V4, ROUTED_GATEWAY_V6 = "198.18.7.1", "2001:2:0:7::1"
 ROUTED_NETWORK_V4, ROUTED_NETWORK_V6 = "198.18.7.0/24", "2001:2:0:7::/64"
 FAR_GATEWAY_V4, FAR_GATEWAY_V6 = "198.18.8.1", "2001:2:0:8::1"
+FAR_TOO_V4, FAR_TOO_V6 = "198.18.8.3", "2001:2:0:8::3"
+"""The same host under other addresses, of which nobody has learned a path MTU."""
 FAR_MTU = 1400  # octets
 
 # A machine limits its ICMP errors to one a second and destination, which a table of checks would soon meet.
@@ -54,7 +56,10 @@ def far(internet: Internet) -> Iterator[Namespace]:
     """A host that is one hop farther than all servers, by a link of FAR_MTU octets; nothing listens there."""
     gateways, addresses = (FAR_GATEWAY_V4, FAR_GATEWAY_V6), (zones.FAR_V4, zones.FAR_V6)
     with _namespace(internet.net) as place, _linked(internet.net, place, "far0", gateways, addresses, FAR_MTU):
+        _ip(place, f"address add {FAR_TOO_V4}/32 dev eth0\naddress add {FAR_TOO_V6}/128 dev eth0 nodad")
         yield place
+    for family in ("-4", "-6"):  # so that the next one to come finds nobody who has learned a path MTU
+        internet.host.run(["ip", family, "route", "flush", "cache"])
 
 
 @contextmanager

@@ -47,6 +47,7 @@ CHECKOUT = Path(__file__).parents[2]
 
 # The errors come from a firewall, since those of unreachable routes are limited to one a second.
 _NET = f"""
+mount -t tmpfs -o mode=755 tmpfs /run
 sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 net.core.somaxconn=8192
 sysctl -qw net.ipv6.ip_nonlocal_bind=1 net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0
 sysctl -qw net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0

@@ -54,6 +54,8 @@ echo4       A     {ECHO_V4}
 echo6       AAAA  {ECHO_V6}
 far         A     {FAR_V4}
 far         AAAA  {FAR_V6}
+fartoo      A     198.18.8.3
+fartoo      AAAA  2001:2:0:8::3
 short    1  A     198.18.1.12
 https       HTTPS 1 . alpn=h3,h2 ipv4hint=198.18.1.13
 https       A     198.18.1.13
