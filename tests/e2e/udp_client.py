@@ -22,6 +22,7 @@ LEVEL = {socket.AF_INET: socket.IPPROTO_IP, socket.AF_INET6: socket.IPPROTO_IPV6
 MTU_DISCOVER = {socket.AF_INET: 10, socket.AF_INET6: 23}
 MTU = {socket.AF_INET: 14, socket.AF_INET6: 24}
 PMTUDISC_DO = 2
+RCVBUFFORCE = 33
 FLOWINFO, FLOWINFO_SEND = 11, 33
 
 
@@ -95,7 +96,7 @@ def download(host: str, port: str, count: str, rate: str, size: str) -> Report:
     """Have the server send numbered datagrams at that rate; an account of them."""
     endpoint, address = _endpoint(host, port)
     with endpoint:
-        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        endpoint.setsockopt(socket.SOL_SOCKET, RCVBUFFORCE, 16 << 20)
         endpoint.connect(address)
         endpoint.send(f"send {count} {rate} {size}".encode())
         endpoint.settimeout(1)
