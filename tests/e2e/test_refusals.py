@@ -63,7 +63,11 @@ def test_address_that_never_answers_gives_no_connection(client: Client) -> None:
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("unreachable.test", "EHOSTUNREACH"), ("nowhere.test", "ENETUNREACH"), ("prohibited.test", "EHOSTUNREACH")],
+    [
+        ("unreachable.test", "EHOSTUNREACH"),
+        ("nowhere.test", "ENETUNREACH"),
+        ("prohibited.test", "EHOSTUNREACH"),
+    ],
     ids=["no host", "no network", "prohibited by a router"],
 )
 def test_error_of_the_network_is_passed_on(client: Client, name: str, expected: str) -> None:
@@ -80,21 +84,28 @@ def test_quic_is_refused_at_once(client: Client, name: str, port: str) -> None:
     assert again["seconds"] < AT_ONCE
 
 
-def test_dns_over_tls_is_refused_at_a_resolved_address(sandbox: Sandbox, client: Client) -> None:
+@pytest.mark.parametrize("name", ["dns.test", "dns6.test"], ids=["IPv4", "IPv6"])
+def test_dns_over_tls_is_refused_at_a_resolved_address(sandbox: Sandbox, client: Client, name: str) -> None:
     # The same address is reached on other ports, and the server does listen on this one.
-    web, encrypted = client("connect", "dns.test", "80", "--", "connect", "dns.test", "853")
+    web, encrypted = client("connect", name, "80", "--", "connect", name, "853")
     assert (web["error"], encrypted["error"]) == (None, "ECONNREFUSED")
     assert sandbox.drops("encrypted-dns")
 
 
-def test_each_refusal_is_counted_under_its_slug(sandbox: Sandbox, client: Client) -> None:
+@pytest.mark.parametrize(
+    ("address", "name"), [("198.18.1.21", "v4.test"), ("2001:2:0:2::21", "v6.test")], ids=["IPv4", "IPv6"]
+)
+def test_each_refusal_is_counted_under_its_slug(sandbox: Sandbox, client: Client, address: str, name: str) -> None:
     before = {reason: sandbox.drops(reason) for reason in ("not-whitelisted", "quic-blocked")}
-    client("connect", "198.18.1.21", "80", "--", "datagram", "www.test", "443")
+    client("connect", address, "80", "--", "datagram", name, "443")
     assert sandbox.drops("not-whitelisted") > before["not-whitelisted"]
     assert sandbox.drops("quic-blocked") > before["quic-blocked"]
 
 
-def test_more_than_fifty_refusals_to_one_destination_end_in_silence(sandbox: Sandbox, client: Client) -> None:
-    (report,) = client("refuse_many", "198.18.1.22", "80", "53")
+@pytest.mark.parametrize("address", ["198.18.1.22", "2001:2:0:2::22"], ids=["IPv4", "IPv6"])
+def test_more_than_fifty_refusals_to_one_destination_end_in_silence(
+    sandbox: Sandbox, client: Client, address: str
+) -> None:
+    (report,) = client("refuse_many", address, "80", "53")
     assert report == {"ECONNREFUSED": 50, "timeout": 3}
     assert sandbox.drops("refused-too-often")

@@ -3,20 +3,29 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.internet import Internet, wait_until
 
 CURL = ["curl", "-sS", "--max-time", "5"]
 
 
-def test_leases_are_kept_in_redis_with_a_time_to_live(internet: Internet) -> None:
+@pytest.mark.parametrize(
+    ("family", "named", "unnamed"),
+    [("-4", "198.18.1.10", "198.18.1.20"), ("-6", "2001:2:0:2::10", "[2001:2:0:2::20]")],
+    ids=["IPv4", "IPv6"],
+)
+def test_leases_are_kept_in_redis_with_a_time_to_live(
+    internet: Internet, family: str, named: str, unnamed: str
+) -> None:
     with internet.redis() as path:
-        script = "curl -sS http://www.test/hello; curl -sS -o /dev/null http://198.18.1.20/; echo $?"
+        script = f"curl -sS {family} http://www.test/hello; curl -sS -g -o /dev/null http://{unnamed}/; echo $?"
         done = internet.netstack_exec(["sh", "-c", script], {"whitelist.store": f"unix://{path}"}).ok()
         assert done.text == "hello from the small internet\n7\n", done
         keys = internet.host_run(["redis-cli", "-s", path, "--scan"]).ok().text.split()
-        lease = next(key for key in keys if "198.18.1.10" in key)
+        lease = next(key for key in keys if named in key)
         assert 0 < int(internet.host_run(["redis-cli", "-s", path, "TTL", lease]).ok().text) <= 360
-        assert not any("198.18.1.20" in key for key in keys)
+        assert not any(unnamed.strip("[]") in key for key in keys)
 
 
 def test_nothing_is_allowed_until_redis_is_there(internet: Internet, folder: Path) -> None:

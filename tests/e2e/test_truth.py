@@ -18,7 +18,7 @@ from tests.internet.machine import Place
 from tests.internet.zones import CLOSED_PORT, COUNTER_PORT, ECHO_PORT, MIRROR_PORT
 
 GATEWAYS: Final = {"10.0.0.1", "fd00:6e73::1", routers.ROUTED_GATEWAY_V4, routers.ROUTED_GATEWAY_V6}
-NAMES: Final = ("echo", "far", "fartoo", "unreachable", "silent", "nowhere", "prohibited")
+NAMES: Final = ("echo", "far", "fartoo", "unreachable", "silent", "prohibited", "prohibited6")
 
 
 class Check(NamedTuple):
@@ -35,12 +35,14 @@ FAMILIES: Final = {
         "echo": zones.ECHO_V4, "far": zones.FAR_V4, "unreachable": "198.18.3.1", "silent": "198.18.2.1",
         "far_too": routers.FAR_TOO_V4,
         "router": zones.ROUTER_V4, "most": "1472", "large": "65507", "unreached": "EHOSTUNREACH", "label": "0",
+        "prohibited": "198.18.4.1", "banned": "EHOSTUNREACH",
     },
     # The kernel says "no route" (ENETUNREACH) of an IPv6 route that is unreachable; IPv4's error is a firewall's.
     "IPv6": {
         "echo": zones.ECHO_V6, "far": zones.FAR_V6, "unreachable": "2001:2:0:4::1", "silent": "2001:2:0:3::1",
         "far_too": routers.FAR_TOO_V6,
         "router": zones.ROUTER_V6, "most": "1452", "large": "65487", "unreached": "ENETUNREACH", "label": "703710",
+        "prohibited": "2001:2:0:5::1", "banned": "EACCES",
     },
 }  # fmt: skip
 
@@ -69,6 +71,9 @@ def checks(family: str) -> Iterator[Check]:
     yield Check("a closed TCP port", "client", ("connect", echo, str(CLOSED_PORT)), refused)
     yield Check("UDP to an unreachable host", "client", ("datagram", unreachable, "7"), unreached)
     yield Check("TCP to an unreachable host", "client", ("connect", unreachable, "7"), unreached)
+    prohibited = {"error": at["banned"]}
+    yield Check("UDP to a prohibited host", "client", ("datagram", at["prohibited"], "7"), prohibited)
+    yield Check("TCP to a prohibited host", "client", ("connect", at["prohibited"], "7"), prohibited)
     yield Check("UDP to nobody", "client", ("datagram", silent, "7", "0.5"), nothing)
     yield Check("TCP to nobody", "client", ("connect", silent, "7", "0.5"), nothing)
     for ttl, tos in (("64", "0"), ("255", "184"), ("9", "1"), ("64", "3")):

@@ -37,6 +37,8 @@ def test_a_namespace_of_its_own_is_captured_and_removed(internet: Internet) -> N
         assert inside(internet, "fenced", "curl", "-sS", "http://www.test/hello").ok()
         refused = inside(internet, "fenced", "curl", "-sS", "http://198.18.1.99/")
         assert refused.code == 7
+        assert inside(internet, "fenced", "curl", "-sS", "-6", "http://www.test/hello").ok()
+        assert inside(internet, "fenced", "curl", "-sS", "-g", "http://[2001:2:0:2::99]/").code == 7
         running.send(signal.SIGINT)
         ended = running.wait(10)
     assert ended.code == 0

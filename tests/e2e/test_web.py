@@ -34,9 +34,12 @@ def test_curl_by_name(internet: Internet, sandbox: Sandbox, options: list[str], 
     assert sandbox.run([*CURL, "--cacert", internet.ca, *options, url]).ok().text == seen_as
 
 
-def test_bare_address_is_refused_until_its_name_was_asked(internet: Internet) -> None:
+@pytest.mark.parametrize(
+    ("address", "family"), [("198.18.1.10", "-4"), ("[2001:2:0:2::10]", "-6")], ids=["IPv4", "IPv6"]
+)
+def test_bare_address_is_refused_until_its_name_was_asked(internet: Internet, address: str, family: str) -> None:
     timed = ["-o", "/dev/null", "-w", "'%{http_code} %{time_total} %{exitcode}\\n'"]
-    bare, by_name = (" ".join([*CURL, *timed, f"http://{host}/hello"]) for host in ("198.18.1.10", "www.test"))
+    bare, by_name = (" ".join([*CURL, family, *timed, f"http://{host}/hello"]) for host in (address, "www.test"))
     done = internet.netstack_exec(["sh", "-c", f"{bare}; {bare}; {by_name}; {bare}; true"]).ok()
     rows = [line.split() for line in done.text.splitlines()]
     refused, fetched = ("000", "7"), ("200", "0")

@@ -75,6 +75,7 @@ route add local {zones.SERVERS_V6} dev lo
 route add blackhole {zones.BLACKHOLE_V4}
 route add blackhole {zones.BLACKHOLE_V6}
 route add unreachable {zones.UNREACHABLE_V6}
+route add prohibit {zones.PROHIBITED_V6}
 route add {zones.UNREACHABLE_V4} dev wan0
 route add {zones.PROHIBITED_V4} dev wan0
 route add {zones.NOWHERE_V4} dev wan0

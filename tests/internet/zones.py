@@ -10,14 +10,14 @@ SERVERS_V4, SERVERS_V6 = "198.18.1.0/24", "2001:2:0:2::/64"
 MANY_V4 = "198.18.6.0/24"
 BLACKHOLE_V4, BLACKHOLE_V6 = "198.18.2.0/24", "2001:2:0:3::/64"
 UNREACHABLE_V4, UNREACHABLE_V6 = "198.18.3.0/24", "2001:2:0:4::/64"
-PROHIBITED_V4 = "198.18.4.0/24"
+PROHIBITED_V4, PROHIBITED_V6 = "198.18.4.0/24", "2001:2:0:5::/64"
 NOWHERE_V4 = "198.18.5.0/24"
 
 WWW_V4, WWW_V6 = "198.18.1.10", "2001:2:0:2::10"
 UNNAMED_V4, UNNAMED_V6 = "198.18.1.20", "2001:2:0:2::20"
 """Servers answer there, but no name leads to it: what a hard-coded address is."""
 ECHO_V4, ECHO_V6 = "198.18.1.30", "2001:2:0:2::30"
-ENCRYPTED_DNS_V4 = "198.18.1.53"
+ENCRYPTED_DNS_V4, ENCRYPTED_DNS_V6 = "198.18.1.53", "2001:2:0:2::53"
 FAR_V4, FAR_V6 = "198.18.8.2", "2001:2:0:8::2"
 """A host behind one more router, over a link of a smaller MTU; there while a test made it (tests.internet.far)."""
 
@@ -69,11 +69,13 @@ mixed       A     10.1.2.3
 mixed       A     198.18.1.14
 ads         A     198.18.1.40
 dns         A     {ENCRYPTED_DNS_V4}
+dns6        AAAA  {ENCRYPTED_DNS_V6}
 silent      A     198.18.2.1
 silent      AAAA  2001:2:0:3::1
 unreachable A     198.18.3.1
 unreachable AAAA  2001:2:0:4::1
 prohibited  A     198.18.4.1
+prohibited6 AAAA  2001:2:0:5::1
 nowhere     A     198.18.5.1
 """
 
@@ -105,6 +107,7 @@ server:
     interface: {ROUTER_V4}@{OTHER_DNS_PORT}
     interface: {ROUTER_V6}@{OTHER_DNS_PORT}
     interface: {ENCRYPTED_DNS_V4}@853
+    interface: {ENCRYPTED_DNS_V6}@853
     https-port: {DOH_PORT}
     tls-port: 853
     tls-service-pem: "{directory}/server.pem"
