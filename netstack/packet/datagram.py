@@ -6,10 +6,14 @@ from typing import Final, NamedTuple
 from netstack.packet import frame, ipv4, ipv6, udp, vnet
 from netstack.packet.checksum import pseudo_sum
 from netstack.packet.reason import MalformedPacketError, Reason
+from netstack.packet.scope import MAPPED
 
 # virtio_net_hdr (of which nothing in network byte order is read but octets), IPv4 without options, UDP.
 _PLAIN: Final = struct.Struct("!BB8xBBHHHBB2x4s4sHHHH")
 _PLAIN_LEN: Final = vnet.VNET_LEN + ipv4.HEADER_LEN + udp.HEADER_LEN
+# The same of IPv6 without extension headers.
+_PLAIN_V6: Final = struct.Struct("!BB8xIHBB16s16sHHHH")
+_PLAIN_V6_LEN: Final = vnet.VNET_LEN + ipv6.HEADER_LEN + udp.HEADER_LEN
 
 
 class Datagram(NamedTuple):
@@ -34,7 +38,7 @@ class Datagram(NamedTuple):
 
 def parse(octets: bytes) -> Datagram:
     """Read a frame that holds UDP; raises MalformedPacketError (also bad-checksum and fragment)."""
-    return _parse_plain(octets) or _parse_any(octets)
+    return _parse_plain(octets) or _parse_plain_v6(octets) or _parse_any(octets)
 
 
 def _parse_plain(octets: bytes) -> Datagram | None:
@@ -60,6 +64,31 @@ def _parse_plain(octets: bytes) -> Datagram | None:
     ):
         return None
     return Datagram(client, client_port, server, server_port, [octets[_PLAIN_LEN:]], tos, ttl, octets[10:])
+
+
+def _parse_plain_v6(octets: bytes) -> Datagram | None:
+    """The same over IPv6 without extension headers."""
+    if len(octets) < _PLAIN_V6_LEN:
+        return None
+    (
+        flags, gso_type, word, payload_length, next_header, hop_limit, client, server,
+        client_port, server_port, length, _,
+    ) = _PLAIN_V6.unpack_from(octets)  # fmt: skip
+    if (
+        word >> 28 != 6
+        or next_header != udp.PROTOCOL
+        or not flags & (vnet.F_NEEDS_CSUM | vnet.F_DATA_VALID)
+        or gso_type != vnet.GSO_NONE
+        or payload_length != len(octets) - vnet.VNET_LEN - ipv6.HEADER_LEN
+        or length != payload_length
+        or client.startswith(MAPPED)
+        or server.startswith(MAPPED)
+    ):
+        return None
+    payload = octets[_PLAIN_V6_LEN:]
+    return Datagram(
+        client, client_port, server, server_port, [payload], word >> 20 & 0xFF, hop_limit, octets[vnet.VNET_LEN :]
+    )  # fmt: skip
 
 
 def _parse_any(octets: bytes) -> Datagram:
