@@ -63,6 +63,28 @@ def far(internet: Internet) -> Iterator[Namespace]:
 
 
 @contextmanager
+def behind(place: Place) -> Iterator[Place]:
+    """A network whose only way out is `place`, as a router; it has the files of this process."""
+    script = "ip link set lo up; echo up; exec sleep infinity"
+    holder = place.start(["unshare", "--net", "sh", "-c", script])
+    try:
+        assert holder.stdout.readline() == b"up\n"
+        routed = _Net(holder.pid)
+        place.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]).ok()
+        gateways, addresses = ("10.0.9.1", "fd00:6e73:9::1"), ("10.0.9.2", "fd00:6e73:9::2")
+        with _linked(place, routed, "beyond0", gateways, addresses, 1500):
+            yield routed
+    finally:
+        holder.stop()
+
+
+class _Net(Place):
+    """A network namespace, and nothing else that is not ours."""
+
+    namespaces = ("--net",)
+
+
+@contextmanager
 def _namespace(machine: Machine) -> Iterator[Namespace]:
     script = f"ip link set lo up; sysctl -qw {_ROUTER}; echo up; exec sleep infinity"
     holder = machine.start(["unshare", "--net", "sh", "-c", script])
@@ -75,9 +97,9 @@ def _namespace(machine: Machine) -> Iterator[Namespace]:
 
 @contextmanager
 def _linked(
-    machine: Machine, place: Place, name: str, gateways: tuple[str, str], addresses: tuple[str, str], mtu: int
+    machine: Place, place: Place, name: str, gateways: tuple[str, str], addresses: tuple[str, str], mtu: int
 ) -> Iterator[None]:
-    """A link between a machine and a namespace of it, whose default route leads there."""
+    """A link between a machine and a namespace, whose default route leads there."""
     _ip(machine, f"""
         link add {name} mtu {mtu} type veth peer name eth0 mtu {mtu} netns {place.target}
         link set {name} addrgenmode none
