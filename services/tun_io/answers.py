@@ -6,18 +6,21 @@ import secrets
 from netstack.packet import icmp, ipv4, ipv6, tcp
 from netstack.packet.checksum import checksum, pseudo_sum
 from netstack.packet.frame import IP
+from netstack.packet.reason import MalformedPacketError
 from netstack.packet.vnet import NO_OFFLOAD
 
 
 def gateways(addresses: list[str], dns: str) -> dict[int, bytes]:
     """The address from which a router's errors come, by IP version.
 
-    It is tun.dns for that address's family, and the first address of the TUN's network for the other.
+    It is tun.dns for that address's family, and for the other the first address of the TUN's network that is not the
+    TUN's own, from which the client would believe nothing.
     """
     found: dict[int, bytes] = {}
     for text in addresses:
         interface = ipaddress.ip_interface(text)
-        found.setdefault(interface.version, (interface.network.network_address + 1).packed)
+        first = interface.network.network_address + 1
+        found.setdefault(interface.version, (first + 1 if first == interface.ip else first).packed)
     resolver = ipaddress.ip_address(dns)
     found[resolver.version] = resolver.packed
     return found
@@ -35,12 +38,25 @@ def time_exceeded(octets: bytes, gateway: bytes | None) -> bytes | None:
     """What a router says of a packet whose TTL or hop limit ends with it."""
     packet = octets[IP:]
     version = packet[0] >> 4
-    upper = (packet[0] & 0xF) * 4 if version == 4 else ipv6.HEADER_LEN
-    protocol = packet[9] if version == 4 else packet[6]
+    protocol, upper, _ = transport(packet)
     if not icmp.may_answer(packet, protocol, upper):
         return None
     kind = icmp.TIME_EXCEEDED if version == 4 else icmp.V6_TIME_EXCEEDED
     return NO_OFFLOAD + icmp.error(packet, kind, 0, source=gateway)
+
+
+def transport(packet: bytes) -> tuple[int, int, int]:
+    """The protocol of a packet that was classified, where its header begins, and which octet names the protocol.
+
+    Of an IPv6 packet that was refused for an extension header: that of the fixed header.
+    """
+    if packet[0] >> 4 == 4:
+        return packet[9], (packet[0] & 0xF) * 4, 9
+    try:
+        walked = ipv6.walk(packet, ipv6.parse(packet))
+    except MalformedPacketError:
+        return packet[6], ipv6.HEADER_LEN, 6
+    return walked.protocol, walked.offset, ipv6.last_link(packet, walked.offset)
 
 
 def reassembly_time_exceeded(packet: bytes, gateway: bytes | None) -> bytes:

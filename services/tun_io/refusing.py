@@ -15,6 +15,7 @@ from netstack.packet.frame import IP
 from netstack.packet.reason import MalformedPacketError, Problem, Reason
 from netstack.packet.vnet import NO_OFFLOAD
 from netstack.runtime.refusals import Refusals
+from services.tun_io import answers
 
 _IGMP: Final = 2  # IANA's registry of protocol numbers
 _SCTP: Final = 132
@@ -51,7 +52,7 @@ class Refuser:
         if error.problem is None and error.reason is not Reason.UNKNOWN_PROTOCOL:
             return Refused(error.reason, None)
         packet = octets[IP:]
-        protocol, upper, link = _protocol(packet)
+        protocol, upper, link = answers.transport(packet)
         reason, problem = error.reason, error.problem
         if problem is None:
             reason = _REASONS.get(protocol, reason)
@@ -70,17 +71,3 @@ class Refuser:
         if version == 4:
             return icmp.error(packet, icmp.UNREACHABLE, icmp.PROTOCOL_UNREACHABLE, source=gateway)
         return icmp.error(packet, icmp.V6_PARAMETER_PROBLEM, problem.code, rest=problem.pointer, source=gateway)
-
-
-def _protocol(packet: bytes) -> tuple[int, int, int]:
-    """The protocol of a packet that was classified, where its header begins, and which octet names it.
-
-    Of an IPv6 packet that was refused for an extension header: that of the fixed header.
-    """
-    if packet[0] >> 4 == 4:
-        return packet[9], (packet[0] & 0xF) * 4, 9
-    try:
-        walked = ipv6.walk(packet, ipv6.parse(packet))
-    except MalformedPacketError:
-        return packet[6], ipv6.HEADER_LEN, 6
-    return walked.protocol, walked.offset, ipv6.last_link(packet, walked.offset)

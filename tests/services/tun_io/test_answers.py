@@ -1,8 +1,10 @@
 """What tun_io answers by itself, read back by scapy."""
 
+import ipaddress
+
 import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP, ICMPerror, IPerror
-from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6TimeExceeded, IPv6, IPv6ExtHdrFragment
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6TimeExceeded, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 
 from netstack.packet.vnet import NO_OFFLOAD, VNET_LEN
 from services.tun_io import answers
@@ -39,6 +41,20 @@ def test_time_exceeded_comes_from_the_gateway():
 
 
 @pytest.mark.parametrize(
+    ("addresses", "dns", "expected"),
+    [
+        (["10.0.0.2/24", "fd00:6e73::2/64"], "10.0.0.1", {4: "10.0.0.1", 6: "fd00:6e73::1"}),
+        (["10.0.0.2/24", "fd00:6e73::1/64"], "10.0.0.7", {4: "10.0.0.7", 6: "fd00:6e73::2"}),
+        (["10.0.0.1/24"], "fd00:6e73::1", {4: "10.0.0.2", 6: "fd00:6e73::1"}),
+    ],
+    ids=["the first address", "not the client's own", "nor of IPv4"],
+)
+def test_as_whom_a_router_speaks(addresses, dns, expected):
+    found = answers.gateways(addresses, dns)
+    assert {version: str(ipaddress.ip_address(address)) for version, address in found.items()} == expected
+
+
+@pytest.mark.parametrize(
     ("packet", "layer", "kind"),
     [
         (IP(src="10.0.0.2", dst="198.18.0.1", flags="MF") / UDP(sport=40000, dport=9) / bytes(16), IP, 11),
@@ -60,8 +76,9 @@ def test_a_datagram_of_which_only_a_part_came_gets_time_exceeded_at_reassembly(p
     [
         IP(src="10.0.0.2", dst="198.18.0.1", ttl=1) / ICMP(type=3) / bytes(28),
         IP(src="0.0.0.0", dst="198.18.0.1") / UDP(),
+        IPv6(src="fd00:6e73::2", dst="2001:2::1") / IPv6ExtHdrDestOpt() / ICMPv6DestUnreach() / bytes(40),
     ],
-    ids=["an ICMP error", "from nowhere"],
+    ids=["an ICMP error", "from nowhere", "an ICMPv6 error behind an extension header"],
 )
 def test_no_error_about_what_must_not_get_one(packet):
     assert answers.time_exceeded(NO_OFFLOAD + bytes(packet), None) is None
