@@ -29,6 +29,7 @@ from services.tun_io import answers, device
 from services.tun_io.classify import Class, Classifier, Kind
 from services.tun_io.link import Link
 from services.tun_io.reassembly import Reassembler
+from services.tun_io.refusing import Refuser
 from services.tun_io.roster import Roster, Worker
 
 _SWEEP: Final = 0.25  # seconds between looks at the workers' health
@@ -54,6 +55,7 @@ class TunIo:
         self._reassembler = Reassembler()
         self._answer_quic = config.quic.answer == "reject"
         self._gateways = answers.gateways(config.tun.addresses, config.tun.dns)
+        self._refuser = Refuser(self._gateways)
         flows = max(config.tcp.max_flows * config.workers.tcp_fwd, config.udp.max_flows * config.workers.udp_fwd)
         self._roster = Roster(2 * flows, self._now())
         self._links: dict[bytes, Link] = {}
@@ -144,7 +146,7 @@ class TunIo:
             found = self._classifier.classify(frame)
         except MalformedPacketError as error:
             if error.reason is not Reason.FRAGMENT:
-                self._counters.drop(error.reason)
+                self._refuse(frame, error, now)
                 return None
             whole = self._reassemble(frame, now)
             if whole is None:
@@ -162,14 +164,22 @@ class TunIo:
 
     def _reassemble(self, fragment: bytes, now: float) -> tuple[Class, bytes] | None:
         """What a fragment completes, and its frame; None where others are to come, or it was dropped and counted."""
+        frame: bytes | None = fragment
         try:
             frame, evicted = self._reassembler.add(fragment, now)
             if evicted:
                 self._counters.drop(Reason.FRAGMENT_LIMIT, evicted)
             return (self._classifier.classify(frame), frame) if frame is not None else None
         except MalformedPacketError as error:
-            self._counters.drop(error.reason)
+            self._refuse(frame or fragment, error, now)
             return None
+
+    def _refuse(self, frame: bytes, error: MalformedPacketError, now: float) -> None:
+        """Count a packet that nobody takes, and answer it where it is to be answered."""
+        refused = self._refuser.refuse(frame, error, now)
+        self._counters.drop(refused.reason)
+        if refused.answer is not None:
+            self._write(refused.answer)
 
     def _worker_for(self, found: Class, frame: bytes, now: float) -> tuple[Worker | None, bool]:
         """Who gets a packet, and whether it opens a flow; what nobody gets has been answered or counted."""

@@ -20,6 +20,7 @@ SECONDS = 3.0
 # linux/in.h and linux/in6.h, by address family: what Python does not name.
 LEVEL = {socket.AF_INET: socket.IPPROTO_IP, socket.AF_INET6: socket.IPPROTO_IPV6}
 MTU_DISCOVER = {socket.AF_INET: 10, socket.AF_INET6: 23}
+RECVERR = {socket.AF_INET: 11, socket.AF_INET6: 25}
 MTU = {socket.AF_INET: 14, socket.AF_INET6: 24}
 PMTUDISC_DO = 2
 RCVBUFFORCE = 33
@@ -154,8 +155,33 @@ def groups(*addresses: str) -> Report:
     return {"errors": errors}
 
 
+def raw(host: str, protocol: str, option: str = "", header: str = "") -> Report:
+    """Send 32 octets of a protocol, perhaps behind an IPv6 extension header; the error that is told, if any."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_RAW, int(protocol)) as endpoint:
+        endpoint.settimeout(0.5)
+        endpoint.setsockopt(LEVEL[family], RECVERR[family], 1)
+        if option:
+            endpoint.setsockopt(LEVEL[family], int(option), bytes.fromhex(header))
+        try:
+            endpoint.connect((host, 0))
+            endpoint.send(bytes([13, 0]) + bytes(30))  # of ICMP: a request for a timestamp
+            endpoint.recv(1)
+            return {"error": None}
+        except TimeoutError:
+            return {"error": "timeout"}
+        except OSError as error:
+            return {"error": errno.errorcode.get(error.errno or 0, str(error))}
+
+
+def frame(device: str, packet: str) -> Report:
+    """Put an IPv6 packet, in hexadecimal, into a device, past the kernel's own stack."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM) as endpoint:
+        return {"sent": endpoint.sendto(bytes.fromhex(packet), (device, 0x86DD))}
+
+
 ACTIONS: dict[str, Callable[..., Report]] = {
-    call.__name__: call for call in (mirror, path_mtu, upload, download, steady, groups)
+    call.__name__: call for call in (mirror, path_mtu, upload, download, steady, groups, raw, frame)
 }
 
 
