@@ -29,6 +29,7 @@ EXCEPTIONS: Final = {
     "netstack/cli/process.py": "real processes: tests/cli/test_supervisor.py",
     "netstack/cli/roster.py": "the supervisor's table: tests/cli/test_supervisor.py and tests/cli/test_health.py",
     "services/dns_filter/service.py": "the whole process: tests/pipeline/test_dns_filter.py",
+    "services/dns_filter/upstreams/quic_connection.py": "its uses: tests/services/dns_filter/upstreams/test_quic.py",
     "services/dns_filter/upstreams/upstream.py": "what they share: tests/services/dns_filter/upstreams/test_tcp.py",
     "services/tcp_fwd/commands.py": "a vocabulary: tests/services/tcp_fwd/test_connection.py",
     "services/tcp_fwd/namer.py": "the whole process: tests/pipeline/test_tcp_fwd_names.py",

@@ -39,15 +39,26 @@ class Tun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     dns: str = "10.0.0.1"
 
 
+class ControldClient(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What Control D's resolvers are told of the client; nothing of it unless it is written here."""
+
+    mac: str = ""  # x-cd-mac
+    ip: str = ""  # x-cd-ip
+    host: str = ""  # x-cd-host
+    os: str = ""  # x-cd-os
+
+
 class Dns(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The filtering resolver and what is done with its answers."""
 
     upstreams: Texts = field(default_factory=lambda: ["https://freedns.controld.com/p1"])
     controld: str = ""  # a UID; short for that UID's upstream
+    controld_client: ControldClient = ControldClient()
     bootstrap: dict[str, list[str]] = {}  # host of an upstream -> its addresses
     timeout: Annotated[float, Meta(gt=0, le=60)] = 5.0
     listen: list[str] = field(default_factory=lambda: ["0.0.0.0:5354"])  # mode = "dns"
     cache: bool = True
+    serve_stale: Annotated[int, Meta(ge=0, le=86400 * 7)] = 0  # seconds beyond an answer's time, if no upstream answers
     tls_ca: str = ""  # a file of CA certificates; empty: the system's
     private_names: list[str] = []  # names whose answers may hold private addresses
     encrypted_names: list[str] = []  # names of resolvers that speak encrypted DNS, beside those that are known

@@ -12,11 +12,14 @@ from netstack.runtime.values import (
     Upstream,
     bootstrap_addresses,
     is_address,
+    is_controld,
     parse_address,
     parse_allowed_network,
     parse_controld,
+    parse_header,
     parse_interface,
     parse_list,
+    parse_mac,
     parse_name,
     parse_store,
     parse_upstream,
@@ -118,6 +121,23 @@ def _dns(config: Config) -> Iterator[Problem]:
     yield from _parse_each(
         ("dns", "upstreams"), dns.upstreams, lambda text: bootstrap_addresses(parse_upstream(text), dns.bootstrap)
     )
+    yield from _controld_client(config)
+
+
+def _controld_client(config: Config) -> Iterator[Problem]:
+    keys = ("dns", "controld_client")
+    parsers = {"mac": parse_mac, "ip": parse_address, "host": parse_header, "os": parse_header}
+    told = {name: getattr(config.dns.controld_client, name) for name in parsers}
+    for name, parser in parsers.items():
+        if told[name]:
+            yield from _parse((*keys, name), told[name], parser)
+    try:
+        controld = any(is_controld(upstream) for upstream in effective_upstreams(config))
+    except ValueError:
+        return  # what is wrong with an upstream is said there
+    if any(told.values()) and not controld:
+        message = "nobody is told: no upstream is an https:// or h3:// resolver of Control D; remove the key"
+        yield Problem(keys, {name: text for name, text in told.items() if text}, message)
 
 
 def _lists(config: Config) -> Iterator[Problem]:

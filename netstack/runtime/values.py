@@ -27,22 +27,26 @@ TCP: Final = 6  # IANA protocol numbers
 UDP: Final = 17
 _PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 
-UPSTREAM_PORTS: Final = {"udp": 53, "tcp": 53, "https": 443}
+UPSTREAM_PORTS: Final = {"udp": 53, "tcp": 53, "tls": 853, "quic": 853, "https": 443, "h3": 443}
 """Schemes of upstreams and their default ports."""
 
-_UPSTREAMS_LATER: Final = ("tls", "quic", "h3")
-_UPSTREAM_EXAMPLES: Final = "udp://HOST[:PORT], tcp://HOST[:PORT], https://HOST[:PORT]/PATH"
+_WITH_PATH: Final = ("https", "h3")
+_UPSTREAM_EXAMPLES: Final = (
+    "https://HOST[:PORT]/PATH, h3://HOST[:PORT]/PATH, tls://HOST[:PORT], quic://HOST[:PORT], udp://HOST[:PORT], "
+    "tcp://HOST[:PORT]"
+)
 
 _LIST_EXAMPLES: Final = "an absolute path or a URL, such as /etc/netstack/ads.txt or https://lists.example/ads.txt"
 
 DOH_PATH: Final = "/dns-query"
-"""Where an https upstream without a path is asked; the usual one (RFC 8484 section 4.1.1 uses it in its examples)."""
+"""Where an https or h3 upstream without a path is asked; the usual one (RFC 8484 section 4.1.1 has it in examples)."""
 
 KNOWN_BOOTSTRAP: Final[dict[str, tuple[str, ...]]] = {
     "dns.controld.com": ("76.76.2.22", "2606:1a40::22"),
     "freedns.controld.com": ("76.76.2.11", "2606:1a40::11"),
 }
-"""Addresses of Control D's resolvers (docs.controld.com), since the system resolver is never asked."""
+"""Addresses of Control D's resolvers and of the names below them (p1.freedns.controld.com for DNS over TLS and QUIC;
+docs.controld.com), since the system resolver is never asked."""
 
 CACHE_DIRECTORY: Final = "/var/cache/netstack"
 """Where fetched lists are kept, by services that may write there (FHS 3.0 section 5.5)."""
@@ -63,7 +67,7 @@ class Upstream:
     scheme: str
     host: str
     port: int
-    path: str = ""  # https only
+    path: str = ""  # https and h3 only
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -92,18 +96,16 @@ class Store:
 
 
 def parse_upstream(text: str) -> Upstream:
-    """An upstream's URL: udp, tcp or https."""
+    """An upstream's URL."""
     parts = _split(text, _UPSTREAM_EXAMPLES)
-    if parts.scheme in _UPSTREAMS_LATER:
-        raise ValueError(f"{parts.scheme}:// is not supported by this version; use {_UPSTREAM_EXAMPLES}")
     if parts.scheme not in UPSTREAM_PORTS:
         raise ValueError(f"must be one of {_UPSTREAM_EXAMPLES}")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError(f"no user, query or fragment is allowed; must be one of {_UPSTREAM_EXAMPLES}")
     host = _host(parts)
     port = _url_port(parts) or UPSTREAM_PORTS[parts.scheme]
-    if parts.scheme == "https":
-        return Upstream("https", host, port, parts.path if parts.path not in ("", "/") else DOH_PATH)
+    if parts.scheme in _WITH_PATH:
+        return Upstream(parts.scheme, host, port, parts.path if parts.path not in ("", "/") else DOH_PATH)
     if parts.path not in ("", "/"):
         raise ValueError(f"{parts.scheme}:// has no path; write {parts.scheme}://{parts.netloc}")
     return Upstream(parts.scheme, host, port)
@@ -119,13 +121,13 @@ def bootstrap_addresses(upstream: Upstream, bootstrap: dict[str, list[str]]) -> 
     for name, addresses in bootstrap.items():
         if name.lower().rstrip(".") == upstream.host:
             return tuple(addresses)
-    known = KNOWN_BOOTSTRAP.get(upstream.host)
-    if known is None:
-        raise ValueError(
-            f"the address of {upstream.host} is not known, and the system resolver is never asked; "
-            f'name it: dns.bootstrap."{upstream.host}" = ["ADDRESS"], or write an address into the URL'
-        )
-    return known
+    for name, known in KNOWN_BOOTSTRAP.items():
+        if upstream.host == name or upstream.host.endswith(f".{name}"):
+            return known
+    raise ValueError(
+        f"the address of {upstream.host} is not known, and the system resolver is never asked; "
+        f'name it: dns.bootstrap."{upstream.host}" = ["ADDRESS"], or write an address into the URL'
+    )
 
 
 def parse_controld(uid: str) -> Upstream:
@@ -133,6 +135,25 @@ def parse_controld(uid: str) -> Upstream:
     if not _CONTROLD_UID.match(uid):
         raise ValueError("must be a resolver's UID as Control D shows it: letters and digits, optionally /CLIENT")
     return Upstream("https", "dns.controld.com", 443, f"/{uid}")
+
+
+def is_controld(upstream: Upstream) -> bool:
+    """Whether this is a resolver of Control D that can be told of the client: by HTTP headers."""
+    return upstream.scheme in _WITH_PATH and upstream.host.endswith(".controld.com")
+
+
+def parse_mac(text: str) -> str:
+    """A MAC address."""
+    if not re.fullmatch(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}", text):
+        raise ValueError("must be a MAC address, such as 02:00:5e:10:00:01")
+    return text.lower()
+
+
+def parse_header(text: str) -> str:
+    """The value of an HTTP header as it is sent to Control D."""
+    if not re.fullmatch(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?", text):
+        raise ValueError("must be 1 to 255 printable ASCII characters, such as laptop")
+    return text
 
 
 def parse_allowed_network(text: str) -> AllowedNetwork:

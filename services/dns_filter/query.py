@@ -46,6 +46,9 @@ Key = tuple[bytes, int, int, int, bool]
 """What makes two questions equal: name in lower case, type, class, RD and CD, DO."""
 
 _DO: Final = 0x8000
+_OPT_LEN: Final = 11  # octets of an OPT record without options (RFC 6891 section 6.1.2)
+_PADDING_OPTION: Final = 12  # RFC 7830 section 3
+_PADDED_TO: Final = 128  # octets; RFC 8467 section 4.1
 
 
 class Query(NamedTuple):
@@ -138,11 +141,16 @@ def emit_opt(rcode: int, *, dnssec_ok: bool, options: bytes) -> bytes:
     )  # fmt: skip
 
 
-def emit_upstream(query: Query, query_id: int) -> bytes:
-    """The message that asks an upstream this question."""
+def emit_upstream(query: Query, query_id: int, *, padded: bool = False) -> bytes:
+    """The message that asks an upstream this question; `padded` where it is encrypted: its length tells less."""
     # AD asks to be told whether the answer was validated (RFC 6840 section 5.7); each client is told if it asked.
     header = Header(query_id, query.flags & (RD | CD) | AD, 1, 0, 0, 1)
-    return emit_header(header) + query.question + emit_opt(0, dnssec_ok=query.dnssec_ok, options=b"")
+    options = b""
+    if padded:
+        length = HEADER_LEN + len(query.question) + _OPT_LEN + 4
+        padding = -length % _PADDED_TO
+        options = _PADDING_OPTION.to_bytes(2, "big") + padding.to_bytes(2, "big") + bytes(padding)
+    return emit_header(header) + query.question + emit_opt(0, dnssec_ok=query.dnssec_ok, options=options)
 
 
 def answers(query: Query, query_id: int, octets: bytes) -> bool:

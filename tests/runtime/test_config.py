@@ -12,10 +12,12 @@ DEFAULTS = {
     "dns": {
         "upstreams": ["https://freedns.controld.com/p1"],
         "controld": "",
+        "controld_client": {"mac": "", "ip": "", "host": "", "os": ""},
         "bootstrap": {},
         "timeout": 5.0,
         "listen": ["0.0.0.0:5354"],
         "cache": True,
+        "serve_stale": 0,
         "tls_ca": "",
         "private_names": [],
         "encrypted_names": [],

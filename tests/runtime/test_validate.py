@@ -38,6 +38,11 @@ def test_the_defaults_are_valid() -> None:
         pytest.param('dns.bootstrap={"a.example"=[]}', "names no address", id="an empty bootstrap"),
         pytest.param('dns.bootstrap={"a.example"=["b"]}', "must be an IPv4 or IPv6 address", id="a name as bootstrap"),
         pytest.param("dns.controld=../x", "UID", id="no UID"),
+        pytest.param("dns.controld_client.mac=1234", "dns.controld_client.mac = ", id="no MAC address"),
+        pytest.param("dns.controld_client.ip=x", "must be an IPv4 or IPv6 address", id="no address of a client"),
+        pytest.param('dns.controld_client.host="a\\nb"', "printable ASCII", id="a header in two lines"),
+        pytest.param("dns.controld_client.host=laptop", None, id="the free resolver is Control D's"),
+        pytest.param("dns.controld_client.hots=x", "dns.controld_client.host", id="a misspelt key below a table"),
         pytest.param('deny.names=["a..b"]', "deny.names[0]", id="a name with an empty label"),
         pytest.param('deny.lists=["ads.txt"]', "deny.lists[0]", id="a list by a relative path"),
         pytest.param('allow.lists=["ftp://a.example/x"]', "an absolute path or a URL", id="a list over FTP"),
@@ -94,6 +99,11 @@ def test_a_bootstrap_makes_a_host_known() -> None:
 )
 def test_the_upstreams_are_those_of_controld_and_those_written(settings: list[str], upstreams: list[Upstream]) -> None:
     assert effective_upstreams(load(None, settings, {})) == upstreams
+
+
+def test_who_is_not_controld_is_told_nothing() -> None:
+    with pytest.raises(ConfigError, match="nobody is told"):
+        load(None, ['dns.upstreams=["udp://198.18.0.2"]', "dns.controld_client.host=laptop"], {})
 
 
 def test_a_file_of_authorities_must_exist(tmp_path: Path) -> None:

@@ -42,6 +42,9 @@ from netstack.runtime.values import (
             Upstream("https", "dns.example", 443, "/dns-query"),
             id="the usual path, lower case",
         ),
+        pytest.param("h3://192.0.2.1", Upstream("h3", "192.0.2.1", 443, "/dns-query"), id="h3 has port 443 and a path"),
+        pytest.param("tls://dns.example", Upstream("tls", "dns.example", 853), id="tls has port 853"),
+        pytest.param("quic://dns.example:784", Upstream("quic", "dns.example", 784), id="quic has port 853 if none"),
     ],
 )
 def test_an_upstream_is_parsed(text: str, upstream: Upstream) -> None:
@@ -54,10 +57,8 @@ def test_an_upstream_is_parsed(text: str, upstream: Upstream) -> None:
     [
         pytest.param("192.0.2.1", "is no URL", id="an address alone is no URL"),
         pytest.param("", "is no URL", id="nothing is no URL"),
-        pytest.param("tls://192.0.2.1", "tls:// is not supported by this version", id="tls is not supported yet"),
-        pytest.param("quic://192.0.2.1", "quic:// is not supported by this version", id="quic is not supported yet"),
-        pytest.param("h3://192.0.2.1", "h3:// is not supported by this version", id="h3 is not supported yet"),
-        pytest.param("ftp://192.0.2.1", "must be one of udp://", id="no such scheme"),
+        pytest.param("tls://192.0.2.1/p", "tls:// has no path; write tls://192.0.2.1", id="tls has no path"),
+        pytest.param("ftp://192.0.2.1", "must be one of https://", id="no such scheme"),
         pytest.param("udp://", "names no host", id="no host"),
         pytest.param("udp://192.0.2.1:70000", "no valid port", id="port too large"),
         pytest.param("udp://192.0.2.1:0", "no valid port", id="port zero"),

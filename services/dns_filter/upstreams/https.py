@@ -7,7 +7,7 @@ deferred (deferred.py).
 
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,17 +15,24 @@ import httpx2
 
 from services.dns_filter.message import MAX_MESSAGE
 from services.dns_filter.query import Query, answers, emit_upstream
+from services.dns_filter.upstreams.certificates import authorities, certificate_error
 from services.dns_filter.upstreams.upstream import OnMismatch, UpstreamError, failing_as_upstream, reason_of
 
-_MEDIA_TYPE: Final = "application/dns-message"
+MEDIA_TYPE: Final = "application/dns-message"
 _OK: Final = 200
 
 
 class HttpsTransport:
     """One resolver over HTTPS."""
 
-    def __init__(self, label: str, addresses: Sequence[str], tls_ca: str, on_mismatch: OnMismatch) -> None:
-        """label is the URL; tls_ca a file of CA certificates in place of the system's. Raises OSError for a bad one."""
+    def __init__(
+        self, label: str, addresses: Sequence[str], tls_ca: str, on_mismatch: OnMismatch,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        """label is the URL; tls_ca a file of CA certificates in place of the system's; headers are sent besides ours.
+
+        Raises OSError for certificates that cannot be read.
+        """
         self.label = label
         self._addresses = list(addresses)
         self._on_mismatch = on_mismatch
@@ -35,14 +42,15 @@ class HttpsTransport:
         self._path = url.path
         self._headers = {
             "host": url.netloc,
-            "accept": _MEDIA_TYPE,
-            "content-type": _MEDIA_TYPE,
+            "accept": MEDIA_TYPE,
+            "content-type": MEDIA_TYPE,
             # A compressed body could be of any size once unpacked.
             "accept-encoding": "identity",
             "user-agent": "netstack",
+            **(headers or {}),
         }
         # httpx2 would bring a list of certificates of its own; the administrator's is the system's.
-        self._tls = ssl.create_default_context(cafile=tls_ca or None)
+        self._tls = authorities(tls_ca)
         self._client: httpx2.AsyncClient | None = None
         self._heard_at = 0.0
 
@@ -84,14 +92,14 @@ class HttpsTransport:
 
     async def _post(self, client: httpx2.AsyncClient, query: Query) -> bytes:
         # "a DNS ID of 0 in every DNS request" (RFC 8484 section 4.1); the stream tells answers apart.
-        message = emit_upstream(query, 0)
+        message = emit_upstream(query, 0, padded=True)
         received = bytearray()
         async with client.stream(
             "POST", self._path, content=message, headers=self._headers, extensions={"sni_hostname": self._host}
         ) as response:
             if response.status_code != _OK:
                 raise UpstreamError(f"HTTP status {response.status_code}")
-            if response.headers.get("content-type", "").partition(";")[0].strip().lower() != _MEDIA_TYPE:
+            if response.headers.get("content-type", "").partition(";")[0].strip().lower() != MEDIA_TYPE:
                 raise UpstreamError("an answer that is no DNS message")
             async for chunk in response.aiter_raw():
                 received += chunk
@@ -127,7 +135,7 @@ def _reason(failure: Exception | None) -> str:
     cause: BaseException | None = failure
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"its certificate is not valid: {cause.verify_message}"
+            return certificate_error(cause.verify_message)
         if isinstance(cause, OSError) and cause.errno is not None:
             return reason_of(cause)
         cause = cause.__cause__ or cause.__context__

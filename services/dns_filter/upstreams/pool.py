@@ -10,7 +10,7 @@ from types import ModuleType
 
 from netstack.runtime.config import Config
 from netstack.runtime.validate import effective_upstreams
-from netstack.runtime.values import Upstream, bootstrap_addresses
+from netstack.runtime.values import Upstream, bootstrap_addresses, is_controld
 from services.dns_filter.answer import Answer, filter_answer
 from services.dns_filter.health import Health
 from services.dns_filter.message import MalformedMessageError
@@ -128,8 +128,28 @@ def _make(upstream: Upstream, config: Config, on_mismatch: OnMismatch) -> Transp
     if upstream.scheme == "tcp":
         return TcpTransport(label, addresses, upstream.port, on_mismatch)
 
-    def make_https(module: ModuleType) -> Transport:
-        transport: Transport = module.HttpsTransport(label, addresses, config.dns.tls_ca, on_mismatch)
+    headers = _controld_headers(config) if is_controld(upstream) else {}
+
+    def make(module: ModuleType) -> Transport:
+        tls_ca = config.dns.tls_ca
+        endpoint = (upstream.host, upstream.port)
+        transport: Transport
+        match upstream.scheme:
+            case "tls":
+                transport = module.TlsTransport(label, addresses, endpoint, tls_ca, on_mismatch)
+            case "quic":
+                transport = module.QuicTransport(label, addresses, endpoint, tls_ca, on_mismatch)
+            case "h3":
+                transport = module.H3Transport(label, addresses, tls_ca, on_mismatch, headers)
+            case _:
+                transport = module.HttpsTransport(label, addresses, tls_ca, on_mismatch, headers)
         return transport
 
-    return Deferred(label, "services.dns_filter.upstreams.https", make_https)
+    return Deferred(label, f"services.dns_filter.upstreams.{upstream.scheme}", make)
+
+
+def _controld_headers(config: Config) -> dict[str, str]:
+    """What Control D is told of the client: only what the configuration says."""
+    client = config.dns.controld_client
+    told = {"x-cd-mac": client.mac.lower(), "x-cd-ip": client.ip, "x-cd-host": client.host, "x-cd-os": client.os}
+    return {name: value for name, value in told.items() if value}

@@ -1,21 +1,35 @@
-"""DNS over TCP (RFC 7766): one connection, reused, with many questions on it, answered in any order."""
+"""DNS over TCP (RFC 7766) or TLS (RFC 7858): one connection, reused, many questions on it, answered in any order."""
 
 import asyncio
 import contextlib
 import secrets
+import ssl
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from services.dns_filter.framing import frame
 from services.dns_filter.query import Query, answers, emit_upstream
+from services.dns_filter.upstreams.certificates import certificate_error
 from services.dns_filter.upstreams.upstream import OnMismatch, UpstreamError, failing_as_upstream, reason_of
 
 
-class TcpTransport:
-    """One resolver over TCP."""
+class Tls(NamedTuple):
+    """What a server must prove to be."""
 
-    def __init__(self, label: str, addresses: Sequence[str], port: int, on_mismatch: OnMismatch) -> None:
+    context: ssl.SSLContext
+    name: str
+    """A name, or an address where that is all there is."""
+
+
+class TcpTransport:
+    """One resolver over TCP, or over TLS."""
+
+    def __init__(
+        self, label: str, addresses: Sequence[str], port: int, on_mismatch: OnMismatch, tls: Tls | None = None
+    ) -> None:
         self.label = label
+        self._tls = tls
         self._addresses = list(addresses)
         self._port = port
         self._on_mismatch = on_mismatch
@@ -54,19 +68,27 @@ class TcpTransport:
             connection = self._connection
             if connection is not None and connection.is_open:
                 return connection
-            failure: OSError = ConnectionError("no address")
+            failure: Exception = ConnectionError("no address")
             for _ in range(len(self._addresses)):
                 address = self._addresses.pop(0)
                 self._addresses.append(address)
                 try:
-                    reader, writer = await asyncio.open_connection(address, self._port)
+                    reader, writer = await self._open(address)
+                except ssl.SSLCertVerificationError as error:
+                    failure = UpstreamError(certificate_error(error.verify_message))
+                    continue
                 except OSError as error:
                     failure = error
                     continue
                 self._addresses.insert(0, self._addresses.pop())  # this one again, until it fails
-                self._connection = _Connection(reader, writer, self._on_mismatch)
+                self._connection = _Connection(reader, writer, self._on_mismatch, padded=self._tls is not None)
                 return self._connection
             raise failure
+
+    async def _open(self, address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._tls is None:
+            return await asyncio.open_connection(address, self._port)
+        return await asyncio.open_connection(address, self._port, ssl=self._tls.context, server_hostname=self._tls.name)
 
     async def _suspect(self, since: float) -> None:
         """A question was not answered: a connection on which nothing at all has come since then is given up."""
@@ -79,7 +101,10 @@ class TcpTransport:
 class _Connection:
     """One connection, and who waits for what on it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, on_mismatch: OnMismatch) -> None:
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, on_mismatch: OnMismatch, *, padded: bool
+    ) -> None:
+        self._padded = padded
         self.is_open = True
         self.heard_at = time.monotonic()
         self._reader = reader
@@ -96,7 +121,7 @@ class _Connection:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._pending[query_id] = (query, answer)
         try:
-            self._writer.write(frame(emit_upstream(query, query_id)))
+            self._writer.write(frame(emit_upstream(query, query_id, padded=self._padded)))
             return await answer
         finally:
             del self._pending[query_id]

@@ -52,6 +52,8 @@ async def failing_as_upstream(patience: float) -> AsyncIterator[None]:
 
 def reason_of(error: Exception) -> str:
     """An exception's message without what only a programmer reads."""
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return f"TLS failed: {error.reason.replace('_', ' ').lower()}"
     if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
         return os.strerror(error.errno)  # asyncio puts the endpoint into `strerror`
     return str(error) or type(error).__name__

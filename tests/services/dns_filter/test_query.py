@@ -113,6 +113,17 @@ def test_upstream_is_asked_the_question_and_nothing_else() -> None:
     assert (sent.edns, sent.payload, sent.options) == (0, 1232, ())
 
 
+def test_what_is_encrypted_is_padded() -> None:
+    lengths = set()
+    for length in range(1, 60):
+        octets = emit_upstream(query(f"{'a' * length}.{'b' * length}.{'c' * length}.test.", do=True), 1, padded=True)
+        lengths.add(len(octets))
+        sent = read(octets)
+        assert [option.otype for option in sent.options] == [dns.edns.OptionType.PADDING]
+        assert sent.ednsflags & dns.flags.DO
+    assert lengths == {128, 256}, "RFC 8467 section 4.1"
+
+
 def test_do_and_cd_are_passed_on() -> None:
     sent = read(emit_upstream(query(do=True, flags="RD CD"), 1))
     assert dns.flags.to_text(sent.flags) == "RD AD CD"

@@ -8,16 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from netstack.runtime.config import Config, Dns
+from netstack.runtime.config import Config, ControldClient, Dns
 from services.dns_filter.query import Query, emit_upstream
 from services.dns_filter.upstreams.deferred import Deferred
+from services.dns_filter.upstreams.h3 import H3Transport
+from services.dns_filter.upstreams.https import HttpsTransport
 from services.dns_filter.upstreams.pool import AllFailedError, Pool, make_transports
+from services.dns_filter.upstreams.quic import QuicTransport
 from services.dns_filter.upstreams.tcp import TcpTransport
+from services.dns_filter.upstreams.tls import TlsTransport
 from services.dns_filter.upstreams.udp import UdpTransport
 from services.dns_filter.upstreams.upstream import Transport, UpstreamError
 from tests.services.dns_filter.messages import address, policy, query, respond
 
 RECORD = "www.example.com. 60 A 198.18.1.1"
+ENCRYPTED = [
+    "https://freedns.controld.com/p1", "h3://192.0.2.1/dns-query", "tls://p1.freedns.controld.com", "quic://192.0.2.1",
+]  # fmt: skip
 
 
 class Scripted:
@@ -148,13 +155,29 @@ def test_one_that_was_down_is_probed_beside_a_live_question(monkeypatch: pytest.
 
 def test_transports_of_a_configuration() -> None:
     config = Config(
-        dns=Dns(upstreams=["udp://192.0.2.1", "tcp://[2001:db8::1]:5353", "https://freedns.controld.com/p1"])
+        dns=Dns(
+            upstreams=["udp://192.0.2.1", "tcp://[2001:db8::1]:5353", *ENCRYPTED],
+            controld_client=ControldClient(host="laptop", mac="02:00:5E:10:00:01"),
+        )
     )
     transports = make_transports(config, lambda: None)
-    assert [type(transport) for transport in transports] == [UdpTransport, TcpTransport, Deferred]
-    assert [transport.label for transport in transports] == [
-        "udp://192.0.2.1", "tcp://[2001:db8::1]:5353", "https://freedns.controld.com/p1",
-    ]  # fmt: skip
+    assert [type(transport) for transport in transports] == [UdpTransport, TcpTransport, *[Deferred] * 4]
+    assert [transport.label for transport in transports] == ["udp://192.0.2.1", "tcp://[2001:db8::1]:5353", *ENCRYPTED]
+
+    async def main() -> list[Transport | None]:
+        for transport in transports:
+            await transport.prepare()
+        made = [transport._transport for transport in transports if isinstance(transport, Deferred)]
+        for transport in transports:
+            await transport.close()
+        return made
+
+    https, h3, *others = asyncio.run(main())
+    assert isinstance(https, HttpsTransport)
+    assert (https._headers["x-cd-host"], https._headers["x-cd-mac"]) == ("laptop", "02:00:5e:10:00:01")
+    assert isinstance(h3, H3Transport)
+    assert (b"x-cd-host", b"laptop") not in h3._headers, "it is not Control D's"
+    assert [type(transport) for transport in others] == [TlsTransport, QuicTransport]
 
 
 @pytest.mark.parametrize("text", [None, "no certificate"], ids=["a file that is missing", "a file of something else"])
