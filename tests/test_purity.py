@@ -16,6 +16,7 @@ SHELLS: Final = {
     "services.dns_filter.lists.files": "compiled lists on disk",
     "services.dns_filter.lists.hosts": "asks the upstreams for a list's host",
     "services.dns_filter.lists.watch": "looks at files, and starts what compiles them",
+    "services.dns_filter.listener": "the sockets of dns.listen",
     "services.dns_filter.resolver": "ties the link to tun_io, the upstreams and the tracker together",
     "services.dns_filter.stream": "accepts DNS over TCP",
     "services.dns_filter.upstreams.certificates": "reads the system's certificates",

@@ -9,7 +9,7 @@ from typing import Any, Final
 from netstack.cli import pipeline, rundir
 from netstack.cli.identity import PrivilegeError, caller, check_privileges
 from netstack.cli.janitor import Janitor
-from netstack.cli.options import BY_SIGNAL, CommandError, Common
+from netstack.cli.options import BY_SIGNAL, CommandError, Common, UsageError
 from netstack.cli.process import Launch
 from netstack.cli.sandbox import Sandbox, SandboxError
 from netstack.cli.signals import ENDING, PASSED_ON, SI_KERNEL, Signals
@@ -22,6 +22,8 @@ _COMMAND: Final = "exec"
 
 def run(common: Common, config: Config, argv: Sequence[str]) -> int:
     """The command's exit code; raises CommandError where it could not be run."""
+    if config.mode != "firewall":
+        raise UsageError('mode = "dns" captures no command: use `netstack up`, or leave mode = "firewall"')
     config = pipeline.speak(config, common, unless_asked="warning")
     log.set_up(config.log.level, config.log.format, "supervisor")
     identity = caller()

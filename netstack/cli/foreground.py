@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +19,10 @@ from netstack.cli.signals import ENDING, Signals
 from netstack.cli.supervisor import READY_WITHIN, NotReadyError, Supervisor
 from netstack.runtime import log
 from netstack.runtime.config import Config
+from netstack.runtime.listening import ListenError, open_listeners
 from netstack.runtime.service import DEFAULT_INSTANCE
-from netstack.wire.topology import STAGES
+from netstack.runtime.values import parse_listen
+from netstack.wire.topology import stages_of
 
 CONTAINER_USER: Final = 65532
 """Whose the process is once it has the TUN, where it runs single stages as root; "nonroot" in distroless images."""
@@ -47,20 +49,27 @@ def run(common: Common, config: Config) -> int:
     with ExitStack() as stack:
         instance = rundir.claim(run_dir, common.instance or DEFAULT_INSTANCE, _COMMAND)
         stack.callback(instance.release)
-        manifest = _planned(config)
-        instance.note_namespace(manifest)
-        namespace = _opened(config, manifest)
-        stack.callback(namespace.close)
+        tun = -1
+        listeners = _listening(config, stack)
+        if config.mode == "firewall":
+            manifest = _planned(config)
+            instance.note_namespace(manifest)
+            namespace = _opened(config, manifest)
+            stack.callback(namespace.close)
+            tun = namespace.tun_fd
         launch, notify = pipeline.furnish(instance.directory, config, pipeline.account_for(config, run_dir))
         stack.enter_context(notify)
-        session = Session(config, STAGES, signals, _usage(config, common))
-        return _ran(session, launch, notify, namespace.tun_fd)
+        session = Session(config, stages_of(config.mode), signals, _usage(config, common))
+        return _ran(session, replace(launch, listeners=listeners), notify, tun)
 
 
 def run_stages(common: Common, config: Config, stages: Stages) -> int:
     """Single stages of an instance whose others run elsewhere, in containers say: nothing shared is removed."""
     config = pipeline.speak(config, common, unless_asked=config.log.level)
     log.set_up(config.log.level, config.log.format, "supervisor")
+    useless = [name for name in stages.names if name not in stages_of(config.mode)]
+    if useless:
+        raise UsageError(f'--stage {useless[0]}: mode = "dns" has no use for it, only for tracker and dns_filter')
     if "tun_io" in stages.names and config.capture.kind != "name":
         raise UsageError(
             "--stage tun_io works in a namespace that is there already: set capture.kind=name, and capture.name to its "
@@ -74,6 +83,7 @@ def run_stages(common: Common, config: Config, stages: Stages) -> int:
             namespace = _opened(config, [])
             stack.callback(namespace.close)
             tun = namespace.tun_fd
+        listeners = _listening(config, stack) if "dns_filter" in stages.names else ()
         # From here on nothing needs privilege. All that follows, children included, is the other user's.
         _become(stages)
         rundir.prepare(run_dir, 0o700)
@@ -86,6 +96,7 @@ def run_stages(common: Common, config: Config, stages: Stages) -> int:
         for path in (launch.config, launch.notify, launch.roster):
             stack.callback(Path.unlink, path, missing_ok=True)
         greeting = f"{', '.join(stages.names)} of instance {directory.name}: ready"
+        launch = replace(launch, listeners=listeners)
         return _ran(Session(config, stages.names, signals, greeting), launch, notify, tun)
 
 
@@ -113,7 +124,7 @@ class Session:
             supervisor.start(self._config, self._stages)
             if tun >= 0:
                 supervisor.give_tun(tun)
-            is_whole = set(self._stages) >= set(STAGES)
+            is_whole = set(self._stages) >= set(stages_of(self._config.mode))
             beginning = asyncio.ensure_future(supervisor.wait_until_ready(READY_WITHIN if is_whole else None))
             waiting: set[asyncio.Future[Any]] = {beginning, ended}
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -135,6 +146,19 @@ def _ran(session: Session, launch: Launch, notify: socket.socket, tun: int) -> i
         return asyncio.run(session.run(launch, notify, tun))
     except NotReadyError as error:
         raise CommandError(str(error)) from None
+
+
+def _listening(config: Config, stack: ExitStack) -> tuple[int, ...]:
+    """Open what the DNS proxy listens on, while we may; it stays open until the end."""
+    if config.mode != "dns":
+        return ()
+    try:
+        opened = open_listeners(config.dns.listen)
+    except ListenError as error:
+        raise CommandError(str(error)) from None
+    for sock in opened:
+        stack.enter_context(sock)
+    return tuple(sock.fileno() for sock in opened)
 
 
 def _planned(config: Config) -> list[str]:
@@ -169,8 +193,13 @@ def _become(stages: Stages) -> None:
 
 
 def _usage(config: Config, common: Common) -> str:
-    name = config.capture.name
     where = f"--run-dir {common.run_dir} " if common.run_dir else ""
+    if config.mode == "dns":
+        address, port = parse_listen(config.dns.listen[0])
+        asked = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(address), str(address))  # noqa: S104 - it is not bound
+        say = f"Ask it: dig @{asked} -p {port} example.com"
+        return f"ready. {say}. See what it does: netstack status {where}".rstrip()
+    name = config.capture.name
     if "/" in name:
         enter = f"nsenter --net={name} CMD"
     else:

@@ -47,11 +47,13 @@ class Status(msgspec.Struct):
 def merge(instance: str, rosters: Iterable[Roster], samples: Iterable[Sample]) -> Status:
     """Each process that a supervisor knows or that answered; and each stage that has none."""
     answers = {sample.worker: sample for sample in samples}
-    entries = [entry for roster in rosters for entry in roster.processes]
+    known = list(rosters)
+    entries = [entry for roster in known for entry in roster.processes]
     found = [_of_entry(entry, answers.pop(entry.worker, None)) for entry in entries]
     found += [_of_sample(sample) for sample in answers.values()]
     has = {process.stage for process in found}
-    found += [ProcessStatus(stage, "-", 0, "missing", healthy=False) for stage in STAGES if stage not in has]
+    wanted = next((roster.stages for roster in known), STAGES)
+    found += [ProcessStatus(stage, "-", 0, "missing", healthy=False) for stage in wanted if stage not in has]
     found.sort(key=lambda process: (STAGES.index(process.stage) if process.stage in STAGES else -1, process.worker))
     return Status(instance, all(process.healthy for process in found), found)
 

@@ -32,6 +32,8 @@ class Launch:
     roster: Path
     account: Account
     environment: Mapping[str, str]
+    listeners: tuple[int, ...] = ()
+    """Descriptors of the sockets of dns.listen, for dns_filter."""
 
 
 class Process:
@@ -100,6 +102,9 @@ def _popen(launch: Launch, stage: str, worker: str, tun_link: socket.socket | No
         "--instance", launch.instance, "-c", str(launch.config),
     ]  # fmt: skip
     passed: tuple[int, ...] = ()
+    if stage == "dns_filter" and launch.listeners:
+        passed = launch.listeners
+        argv += ["--listen-fds", ",".join(map(str, passed))]
     if tun_link is not None:
         passed = (tun_link.fileno(),)
         argv += ["--tun-fd", str(tun_link.fileno())]

@@ -8,6 +8,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from netstack.wire.topology import STAGES
+
 PREFIX: Final = "processes"
 
 State = Literal["starting", "ready", "restarting", "stopped"]
@@ -34,6 +36,7 @@ class Roster(msgspec.Struct):
     pid: int
     started_at: float
     processes: list[ProcessEntry]
+    stages: list[str] = msgspec.field(default_factory=lambda: list(STAGES))  # that the instance has to have
     complete: bool = True  # false where the instance has processes that are another supervisor's or nobody's
 
 

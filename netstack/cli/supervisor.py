@@ -19,7 +19,7 @@ from netstack.cli.process import Launch, Process
 from netstack.cli.restart import LONGEST_DELAY, RestartPolicy
 from netstack.cli.roster import ProcessEntry, Roster
 from netstack.runtime.config import Config
-from netstack.wire.topology import STAGES
+from netstack.wire.topology import STAGES, stages_of
 
 READY_WITHIN: Final = 10.0  # seconds from the start of a process to its "ready"
 TERM_WITHIN: Final = 1.5  # seconds from SIGTERM to SIGKILL
@@ -67,7 +67,8 @@ class Supervisor:
                     worker = _Worker(stage, number)
                     self._workers[worker.entry.worker] = worker
                     self._roster.processes.append(worker.entry)
-        self._roster.complete = set(stages) >= set(STAGES)
+        self._roster.stages = list(stages_of(config.mode))
+        self._roster.complete = set(stages) >= set(self._roster.stages)
         for worker in self._workers.values():
             self._spawn(worker)
         self._publish()

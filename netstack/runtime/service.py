@@ -200,4 +200,6 @@ def _arguments(stage: str, description: str) -> argparse.Namespace:
     )
     if stage == "tun_io":
         parser.add_argument("--tun-fd", type=int, help="number of the inherited socket that hands over the TUN")
+    if stage == "dns_filter":
+        parser.add_argument("--listen-fds", metavar="FD,FD,...", help="numbers of inherited sockets of dns.listen")
     return parser.parse_args()

@@ -19,6 +19,7 @@ from netstack.runtime.values import (
     parse_header,
     parse_interface,
     parse_list,
+    parse_listen,
     parse_mac,
     parse_name,
     parse_store,
@@ -70,7 +71,6 @@ def _unsupported(config: Config) -> Iterator[Problem]:
     """Keys of the contract that this version would otherwise ignore."""
     default = Config()
     for keys, value, supported in (
-        (("mode",), config.mode, ("firewall",)),
         (("capture", "kind"), config.capture.kind, ("netns", "name")),
         (("protect", "kind"), config.protect.kind, ("auto", "none")),
         (("workers", "tun_io"), config.workers.tun_io, (1,)),
@@ -79,7 +79,6 @@ def _unsupported(config: Config) -> Iterator[Problem]:
             yield Problem(keys, value, f"not supported by this version; what is: {', '.join(map(str, supported))}")
     unset: tuple[tuple[tuple[str, ...], object, object], ...] = (
         (("capture", "fd"), config.capture.fd, default.capture.fd),
-        (("dns", "listen"), config.dns.listen, default.dns.listen),
         (("log", "eve"), config.log.eve, ""),
         (("metrics", "listen"), config.metrics.listen, ""),
         (("otel", "endpoint"), config.otel.endpoint, ""),
@@ -122,6 +121,21 @@ def _dns(config: Config) -> Iterator[Problem]:
         ("dns", "upstreams"), dns.upstreams, lambda text: bootstrap_addresses(parse_upstream(text), dns.bootstrap)
     )
     yield from _controld_client(config)
+    yield from _listen(config)
+
+
+def _listen(config: Config) -> Iterator[Problem]:
+    keys, listen = ("dns", "listen"), config.dns.listen
+    yield from _parse_each(keys, listen, parse_listen)
+    if config.mode == "dns" and not listen:
+        yield Problem(keys, listen, 'mode = "dns" answers nowhere; such as ["127.0.0.1:5354"]')
+    elif config.mode != "dns" and listen != Config().dns.listen:
+        yield Problem(
+            keys, listen, 'is for mode = "dns"; set that, or remove the key: the TUN takes DNS to any address'
+        )
+    for index, text in enumerate(listen):
+        if text in listen[:index]:
+            yield Problem(keys, text, "is there twice; remove one", index)
 
 
 def _controld_client(config: Config) -> Iterator[Problem]:

@@ -17,6 +17,9 @@ from typing import Final
 STAGES: Final = ("tracker", "tun_io", "dns_filter", "tcp_fwd", "udp_fwd")
 """In the order in which they are started."""
 
+DNS_STAGES: Final = ("tracker", "dns_filter")
+"""What runs in `mode = "dns"`, without a TUN."""
+
 WORKER_STAGES: Final = ("dns_filter", "tcp_fwd", "udp_fwd")
 """Those that connect to tun_io and can be scaled."""
 
@@ -26,6 +29,11 @@ _LONGEST: Final = "/dns/" + "x" * 32
 
 class RunDirError(ValueError):
     """The run directory cannot hold our sockets."""
+
+
+def stages_of(mode: str) -> tuple[str, ...]:
+    """The stages of an instance in a mode of the configuration."""
+    return DNS_STAGES if mode == "dns" else STAGES
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ class ClientEndpoint(NamedTuple):
 class Deframer:
     """Collects octets and gives back whole messages. It holds at most one message that is not whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, client: ClientEndpoint | None = None) -> None:
+        """Without a client, a preface says who it is."""
         self._buffer = bytearray()
-        self.client: ClientEndpoint | None = None
+        self.client = client
         """Known once the preface is complete."""
 
     def feed(self, octets: bytes) -> list[bytes]:

@@ -1,19 +1,25 @@
-"""The DNS filter as a process: queries from the TUN and from tcp_fwd in, answers out."""
+"""The DNS filter as a process: queries from the TUN and from tcp_fwd in, answers out; in `mode = "dns"`, queries from
+the sockets of `dns.listen`, without a TUN.
+"""
 
 import asyncio
 import importlib
 import logging
 import resource
 import signal
+import socket
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 from netstack.packet import datagram
 from netstack.packet.datagram import Datagram
 from netstack.packet.reason import MalformedPacketError, Reason
+from netstack.runtime.listening import open_listeners, take_listeners
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from services.dns_filter.leases import Leases
+from services.dns_filter.listener import UdpListener
 from services.dns_filter.lists.watch import Watcher
 from services.dns_filter.policy import Policy
 from services.dns_filter.queries import Client
@@ -31,11 +37,11 @@ _LISTS_WITHIN: Final = 6.0
 _log = logging.getLogger(__name__)
 
 
-async def start(runtime: Runtime) -> None:
-    """Open everything; raises OSError."""
+async def start(runtime: Runtime, inherited: Sequence[int] = ()) -> None:
+    """Open everything; `inherited` are descriptors of sockets of dns.listen. Raises OSError."""
     _raise_descriptor_limit()
     service = DnsFilter(runtime)
-    await service.start()
+    await service.start(inherited)
 
 
 class DnsFilter:
@@ -54,20 +60,39 @@ class DnsFilter:
         self._pool = Pool(transports, policy, self._upstreams_changed)
         self._leases = Leases(runtime, self._on_joined)
         self._resolver = Resolver(runtime, policy, self._pool, self._leases)
-        self._stream = StreamServer(runtime.topology.dns / runtime.worker, self._resolver.receive, self._counters.drop)
         self._lists = Watcher(runtime.config, runtime.topology.directory / "lists", self._addresses_of, policy.use)
-        self._tunnel = Tunnel(runtime, self._on_batch, on_welcome=self._on_welcome)
+        self._stream = StreamServer(self._resolver.receive, self._counters.drop)
+        self._listeners: list[UdpListener] = []
+        self._tunnel: Tunnel | None = None
+        if runtime.config.mode == "dns":
+            self._welcome = True  # there is no tun_io
+        else:
+            self._tunnel = Tunnel(runtime, self._on_batch, on_welcome=self._on_welcome)
         runtime.before_sample = self._measure
         runtime.on_drain = self._drain
 
-    async def start(self) -> None:
+    async def start(self, inherited: Sequence[int]) -> None:
         """Listen."""
-        await self._stream.start()
         self._runtime.on_stop.append(self._lists.close)
         self._runtime.loop.add_signal_handler(signal.SIGHUP, self._lists.hurry)
         self._runtime.on_stop.append(self._pool.close)
-        self._runtime.on_stop.append(self._stream.close)
-        await self._load_lists()
+        self._runtime.on_stop.append(self._close)
+        if self._tunnel is not None:
+            await self._stream.listen_at(self._runtime.topology.dns / self._runtime.worker)
+            await self._load_lists()
+            return
+        sockets = take_listeners(inherited) if inherited else open_listeners(self._runtime.config.dns.listen)
+        await self._load_lists()  # meanwhile what is asked waits in the sockets
+        for sock in sockets:
+            if sock.type == socket.SOCK_STREAM:
+                await self._stream.listen_on(sock)
+            else:
+                self._listeners.append(UdpListener(sock, self._resolver.receive, self._counters))
+
+    def _close(self) -> None:
+        self._stream.close()
+        for listener in self._listeners:
+            listener.close()
 
     async def _load_lists(self) -> None:
         """Be ready once they are in use. Until then no query is taken (Policy.is_loaded); its client asks again."""
@@ -100,6 +125,7 @@ class DnsFilter:
         await asyncio.to_thread(importlib.import_module, "services.dns_filter.rewrite")
 
     def _on_batch(self, packets: list[bytes], traced: dict[int, int]) -> None:
+        assert self._tunnel is not None
         for index, packet in enumerate(packets):
             try:
                 received = datagram.parse(packet)
@@ -120,6 +146,7 @@ class DnsFilter:
 
     def _send(self, received: Datagram, trace_id: int, message: bytes) -> None:
         """Answer from the address that was asked, whatever it was."""
+        assert self._tunnel is not None
         packet = datagram.emit(received.server, received.server_port, received.client, received.client_port, message)
         self._tunnel.write(packet, trace_id)
 
@@ -151,7 +178,10 @@ class DnsFilter:
             self._counters.gauges["audit"] = audited
 
     def _drain(self) -> None:
-        self._tunnel.drain()
+        if self._tunnel is not None:
+            self._tunnel.drain()
+        for listener in self._listeners:
+            listener.stop_listening()
         self._stream.stop_listening()
         self._runtime.every(0.5, self._stop_if_drained)
 

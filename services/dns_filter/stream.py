@@ -1,14 +1,17 @@
-"""DNS over TCP from clients: tcp_fwd hands each connection over on a Unix socket (RFC 7766, framing.py)."""
+"""DNS over TCP from clients (RFC 7766): tcp_fwd hands each connection over on a Unix socket, with a preface that says
+whose it is (framing.py); in `mode = "dns"` clients connect themselves.
+"""
 
 import asyncio
 import contextlib
+import socket
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, cast
 
 from netstack.packet.reason import Reason
-from services.dns_filter.framing import Deframer, MalformedStreamError, frame
+from services.dns_filter.framing import ClientEndpoint, Deframer, MalformedStreamError, frame
 from services.dns_filter.queries import Client
 
 IDLE: Final = 10.0  # seconds; RFC 7766 section 6.2.3: "in the order of a few seconds"
@@ -18,30 +21,35 @@ _WRITE_HIGH: Final = 256 << 10  # octets of answers that a client does not read
 
 
 class StreamServer:
-    """Listens on a Unix socket and passes on what connections ask."""
+    """Listens and passes on what connections ask."""
 
-    def __init__(
-        self, path: Path, on_query: Callable[[bytes, Client], bool], on_drop: Callable[[Reason], None]
-    ) -> None:
+    def __init__(self, on_query: Callable[[bytes, Client], bool], on_drop: Callable[[Reason], None]) -> None:
         """on_query says whether it will call the client's reply; it may have done so already."""
         self.on_query = on_query
         self.on_drop = on_drop
         self.connections: set[Connection] = set()
-        self._path = path
-        self._server: asyncio.Server | None = None
+        self._path: Path | None = None
+        self._servers: list[asyncio.Server] = []
 
-    async def start(self) -> None:
-        """Listen; a socket that a killed process left is replaced. Raises OSError."""
+    async def listen_at(self, path: Path) -> None:
+        """Listen on a Unix socket; one that a killed process left is replaced. Raises OSError."""
+        self._path = path
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(lambda: Connection(self, loop), str(self._path))
+        self._servers.append(await loop.create_unix_server(lambda: Connection(self, loop), str(path)))
+
+    async def listen_on(self, sock: socket.socket) -> None:
+        """Take connections from a TCP socket that listens."""
+        loop = asyncio.get_running_loop()
+        self._servers.append(await loop.create_server(lambda: Connection(self, loop), sock=sock))
 
     def stop_listening(self) -> None:
         """Take no new connections; those that are there go on."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        if self._path is not None:
             self._path.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -70,6 +78,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection came; refused where there are too many."""
         self._transport = cast("asyncio.Transport", transport)
+        peer = transport.get_extra_info("peername")
+        if isinstance(peer, tuple):
+            self._deframer = Deframer(_endpoint(peer[0], peer[1]))
         if len(self._server.connections) >= MAX_CONNECTIONS:
             self._server.on_drop(Reason.BUFFER_FULL)
             self.abort()
@@ -160,3 +171,9 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._idle = self._loop.call_later(max(left, 1.0), self._look)
+
+
+def _endpoint(host: str, port: int) -> ClientEndpoint:
+    """Who a TCP client is; the scope of a link-local address says nothing here."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return ClientEndpoint(socket.inet_pton(family, host.partition("%")[0]), port)

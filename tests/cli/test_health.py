@@ -5,7 +5,7 @@ import pytest
 from netstack.cli.health import merge, render
 from netstack.cli.roster import ProcessEntry, Roster
 from netstack.wire.messages import Sample
-from netstack.wire.topology import STAGES
+from netstack.wire.topology import DNS_STAGES, STAGES
 
 
 def _sample(stage: str, pid: int, **fields: object) -> Sample:
@@ -46,6 +46,15 @@ def test_what_is_not_as_it_should_be_is_not_healthy(rosters: list[Roster], sampl
     assert status.processes[0].state == state
     assert not status.processes[0].healthy
     assert all(process.healthy for process in status.processes[1:])
+
+
+def test_the_dns_proxy_alone_misses_no_stage() -> None:
+    roster = Roster("up", 99, 900.0, [ProcessEntry("tracker", "tracker-0", 1, "ready")], list(DNS_STAGES))
+    status = merge("default", [roster], SAMPLES[:1])
+    assert [(process.stage, process.state) for process in status.processes] == [
+        ("tracker", "ready"),
+        ("dns_filter", "missing"),
+    ]
 
 
 def test_a_note_of_a_process_makes_it_unhealthy_and_is_shown() -> None:

@@ -56,6 +56,8 @@ def test_the_help_of_each_command_has_an_example_and_the_common_options(name: st
         pytest.param(["up", "--stage", "nosuch"], "must be one of tracker", id="no such stage"),
         pytest.param(["up", "--user", "1"], "--user goes with --stage", id="--user alone"),
         pytest.param(["up", "--stage", "tun_io"], "set capture.kind=name", id="one stage in a namespace of its own"),
+        pytest.param(["up", "-s", "mode=dns", "--stage", "tun_io"], "has no use for it", id="a TUN for the DNS proxy"),
+        pytest.param(["exec", "-s", "mode=dns", "--", "true"], "use `netstack up`", id="a command for the DNS proxy"),
         pytest.param(["status", "--instance", "a/b"], "--instance 'a/b'", id="an impossible instance"),
     ],
 )

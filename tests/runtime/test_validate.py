@@ -17,7 +17,7 @@ def test_the_defaults_are_valid() -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        pytest.param("mode=dns", "not supported by this version; what is: firewall", id="the DNS proxy alone"),
+        pytest.param("mode=dns", None, id="the DNS proxy alone"),
         pytest.param("capture.kind=host", "not supported by this version; what is: netns, name", id="the whole host"),
         pytest.param("capture.kind=fd", "not supported by this version", id="a TUN that is handed in"),
         pytest.param("capture.fd=3", "not supported by this version; remove the key", id="its number"),
@@ -27,7 +27,7 @@ def test_the_defaults_are_valid() -> None:
         pytest.param("metrics.listen=127.0.0.1:1", "not supported by this version; remove the key", id="metrics"),
         pytest.param("otel.endpoint=http://x", "not supported by this version; remove the key", id="spans"),
         pytest.param("trace.sample=100", "not supported by this version; remove the key", id="sampled traces"),
-        pytest.param('dns.listen=["127.0.0.1:53"]', "not supported by this version; remove the key", id="dns.listen"),
+        pytest.param('dns.listen=["127.0.0.1:53"]', 'is for mode = "dns"', id="an address to listen on with a TUN"),
         pytest.param('tun.addresses=["10.0.0.2"]', "tun.addresses[0]", id="an interface without a prefix length"),
         pytest.param("tun.dns=x", "must be an IPv4 or IPv6 address", id="a resolver that is no address"),
         pytest.param("tun.dns=10.0.0.2", "is one of tun.addresses", id="the resolver at the captured side"),
@@ -99,6 +99,26 @@ def test_a_bootstrap_makes_a_host_known() -> None:
 )
 def test_the_upstreams_are_those_of_controld_and_those_written(settings: list[str], upstreams: list[Upstream]) -> None:
     assert effective_upstreams(load(None, settings, {})) == upstreams
+
+
+@pytest.mark.parametrize(
+    ("listen", "said"),
+    [
+        ('["127.0.0.1:53", "[::1]:53"]', None),
+        ("[]", "answers nowhere"),
+        ('["127.0.0.1"]', "must be ADDRESS:PORT"),
+        ('["localhost:53"]', "must be an IPv4 or IPv6 address"),
+        ('["127.0.0.1:53", "127.0.0.1:53"]', 'dns.listen[1] = "127.0.0.1:53" (-s): is there twice'),
+    ],
+    ids=["two", "none", "no port", "a name", "one twice"],
+)
+def test_where_the_dns_proxy_listens(listen: str, said: str | None) -> None:
+    if said is None:
+        load(None, ["mode=dns", f"dns.listen={listen}"], {})
+        return
+    with pytest.raises(ConfigError) as raised:
+        load(None, ["mode=dns", f"dns.listen={listen}"], {})
+    assert said in str(raised.value)
 
 
 def test_who_is_not_controld_is_told_nothing() -> None:

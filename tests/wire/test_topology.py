@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from netstack.wire.topology import STAGES, WORKER_STAGES, RunDirError, Topology
+from netstack.wire.topology import STAGES, WORKER_STAGES, RunDirError, Topology, stages_of
 
 
 def test_every_link_lives_in_the_directory_of_the_instance() -> None:
@@ -47,3 +47,8 @@ def test_a_directory_whose_sockets_would_have_too_long_a_path_is_refused(length:
 def test_octets_count_not_characters() -> None:
     with pytest.raises(RunDirError):
         Topology(Path("/" + "ü" * 36))
+
+
+def test_stages_of_each_mode() -> None:
+    assert stages_of("firewall") == STAGES
+    assert stages_of("dns") == ("tracker", "dns_filter")

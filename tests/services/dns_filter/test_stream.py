@@ -26,7 +26,7 @@ class World:
         self.path = path
         self.asked: asyncio.Queue[tuple[bytes, Client]] = asyncio.Queue()
         self.drops: list[Reason] = []
-        self.server = StreamServer(path, self._query, self.drops.append)
+        self.server = StreamServer(self._query, self.drops.append)
 
     def _query(self, octets: bytes, client: Client) -> bool:
         if octets == b"silence":
@@ -52,7 +52,7 @@ class World:
 def play(scenario: Callable[[World], Coroutine[None, None, None]], tmp_path: Path) -> None:
     async def main() -> None:
         world = World(tmp_path / "dns" / "dns_filter-1")
-        await world.server.start()
+        await world.server.listen_at(world.path)
         try:
             await asyncio.wait_for(scenario(world), 2 * WITHIN)
         finally:
@@ -225,5 +225,26 @@ def test_after_the_listening_ends_connections_go_on(tmp_path: Path) -> None:
             assert not world.path.exists()
             writer.write(frame(b"at once"))
             assert await message(reader) == b"done at once"
+
+    play(scenario, tmp_path)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_tcp_client_needs_no_preface(tmp_path: Path, host: str) -> None:
+    async def scenario(world: World) -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, 0), family=family)
+        await world.server.listen_on(listening)
+        reader, writer = await asyncio.open_connection(host, listening.getsockname()[1])
+        for octet in frame(b"one") + frame(b"two"):
+            writer.write(bytes([octet]))
+            await asyncio.sleep(0)
+        (_, client), (_, other) = await world.next(), await world.next()
+        assert client.address == socket.inet_pton(family, host)
+        assert (client.port, client.udp) == (writer.get_extra_info("sockname")[1], False)
+        other.reply(b"to two")
+        client.reply(b"to one")
+        assert [await message(reader), await message(reader)] == [b"to two", b"to one"]
+        writer.close()
 
     play(scenario, tmp_path)
