@@ -91,14 +91,37 @@ class Bridge:
         outcome = Outcome.JOINED
         if flight is None:
             outcome = Outcome.ASK
-            self._number += 1
-            flight = Flight(self._number, asked.query, now + self._timeout)
-            self._flights[flight.number] = self._by_key[key] = flight
+            flight = self._begin(asked.query, now)
         self._waiting += 1
         flight.waiting.append(asked)
         if asked.client.udp:
             flight.clients.add(client)
         return outcome, flight
+
+    def refresh(self, query: Query, now: float) -> Flight | None:
+        """Ask a question for which nobody waits; None where it is being asked already, or there is no room.
+
+        Else the caller does as after ASK.
+        """
+        if query.key in self._by_key or len(self._flights) >= self._max_flights:
+            return None
+        return self._begin(query, now)
+
+    def take_waiting(self, number: int) -> list[Asked]:
+        """Who waits for a question: they are the caller's to answer now. The question stays in flight."""
+        flight = self._flights.get(number)
+        if flight is None:
+            return []
+        waiting, flight.waiting = flight.waiting, []
+        flight.clients.clear()
+        self._waiting -= len(waiting)
+        return waiting
+
+    def _begin(self, query: Query, now: float) -> Flight:
+        self._number += 1
+        flight = Flight(self._number, query, now + self._timeout)
+        self._flights[flight.number] = self._by_key[query.key] = flight
+        return flight
 
     def end(self, number: int) -> list[Asked]:
         """The question was answered, or cannot be: who waits for it. Nobody where its time has run out before."""

@@ -11,12 +11,10 @@ from netstack.packet.reason import Reason
 from services.dns_filter.message import (
     AD,
     ADDITIONAL,
-    AXFR,
     BADVERS,
     CD,
     FORMERR,
     HEADER_LEN,
-    IXFR,
     NOTIMP,
     OPCODE,
     OPT,
@@ -109,12 +107,9 @@ def _parse_question(octets: bytes, header: Header) -> Query:
     question = octets[HEADER_LEN:end]
     options = [record for record in walk(octets, end, header) if record.rtype == OPT]
     edns, size, dnssec_ok = _edns(octets, header, question, options)
-    qtype = int.from_bytes(question[-4:-2], "big")
-    if qtype in (AXFR, IXFR):
-        raise UnanswerableError("a zone transfer", _with_question(header, REFUSED, question), Reason.UNSUPPORTED_DNS)
+    qtype, qclass = int.from_bytes(question[-4:-2], "big"), int.from_bytes(question[-2:], "big")
     return Query(
-        header.id, header.flags, question, question[:-4].lower(), qtype, int.from_bytes(question[-2:], "big"),
-        edns, size, dnssec_ok,
+        header.id, header.flags, question, question[:-4].lower(), qtype, qclass, edns, size, dnssec_ok
     )  # fmt: skip
 
 

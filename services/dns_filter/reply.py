@@ -9,7 +9,10 @@ from services.dns_filter.message import HEADER_LEN, MAX_MESSAGE, Header, emit_he
 from services.dns_filter.query import Query, emit_opt
 
 EDE_OTHER: Final = 0  # RFC 8914 section 4
+EDE_STALE: Final = 3
 EDE_BLOCKED: Final = 15
+EDE_STALE_NXDOMAIN: Final = 19
+EDE_NOT_SUPPORTED: Final = 21
 EDE_NO_REACHABLE_AUTHORITY: Final = 22
 EDE_NETWORK_ERROR: Final = 23
 

@@ -15,17 +15,21 @@ from netstack.packet.reason import Reason
 from netstack.runtime.service import Runtime
 from services.dns_filter import message as dns
 from services.dns_filter.answer import Answer
-from services.dns_filter.cache import Cache
+from services.dns_filter.cache import Cache, Hit
 from services.dns_filter.leases import Confirmation, Leases
+from services.dns_filter.local import answer_to_any, refusal
 from services.dns_filter.message import name_text
 from services.dns_filter.policy import Policy
 from services.dns_filter.queries import Asked, Bridge, Client, Flight, Outcome
-from services.dns_filter.query import UnanswerableError, parse
+from services.dns_filter.query import Key, Query, UnanswerableError, parse
 from services.dns_filter.reply import (
     EDE_BLOCKED,
     EDE_NETWORK_ERROR,
     EDE_NO_REACHABLE_AUTHORITY,
+    EDE_NOT_SUPPORTED,
     EDE_OTHER,
+    EDE_STALE,
+    EDE_STALE_NXDOMAIN,
     emit_answer,
     emit_refusal,
     extended_error,
@@ -34,6 +38,8 @@ from services.dns_filter.upstreams.pool import AllFailedError, Pool
 
 _HEADSTART: Final = 0.05  # seconds by which the upstreams give up before the bridge: their refusal names them
 _NO_LIMIT: Final = 0x7FFFFFFF  # seconds; the largest TTL (RFC 2181 section 8)
+_STALE_AFTER: Final = 1.8  # seconds that a client waits before it gets a stale answer (RFC 8767 section 5)
+_STALE_TTL: Final = 30  # seconds; RFC 8767 section 5
 
 _log = logging.getLogger(__name__)
 
@@ -50,13 +56,18 @@ class Resolver:
         self._pool = pool
         self._leases = leases
         self._bridge = Bridge(runtime.config.dns.timeout)
-        self._cache = Cache() if runtime.config.dns.cache else Cache(max_entries=0)
+        self._stale = runtime.config.dns.serve_stale
+        self._serves_stale = self._stale > 0
+        self._cache = self._new_cache()
         self._audits = runtime.config.whitelist.mode == "audit"
         self._leases.on_rules = self._rules_changed
         self._rules_changed()
         self._timer_armed = False
         self.queries = 0
         self.cache_hits = 0
+        self.stale_answers = 0
+        self.refreshed = 0
+        """Answers asked for anew before their time ended."""
         self.audited = 0
         """Answers that were let through only because nothing is refused."""
 
@@ -101,19 +112,50 @@ class Resolver:
         hit = self._cache.get(query.key, self._clock())
         if hit is not None:
             self.cache_hits += 1
-            self._release([asked], hit.answer, hit.age)
+            self._release([asked], hit)
+            if hit.is_due:
+                self._refresh(query)
             return True
-        return self._ask(asked)
+        return self._answer_here(asked) or self._ask(asked)
+
+    def _answer_here(self, asked: Asked) -> bool:
+        """Answer what is not passed on; whether it was."""
+        query = asked.query
+        refused = refusal(query)
+        if refused is not None:
+            self._counters.drop(Reason.UNSUPPORTED_DNS)
+            self._refuse([asked], refused.rcode, EDE_NOT_SUPPORTED, f"{Reason.UNSUPPORTED_DNS}: {refused.text}")
+            return True
+        answer = answer_to_any(query)
+        if answer is not None:
+            self._release([asked], Hit(answer, 0))
+        return answer is not None
 
     def _ask(self, asked: Asked) -> bool:
+        if self._serves_stale and self._pool.all_down and not self._serve_stale([asked]):
+            if not len(self._bridge):
+                self._refresh(asked.query)  # one question at a time finds out whether an upstream is back
+            return True
         outcome, flight = self._bridge.ask(asked, self._clock())
         if outcome is Outcome.ASK and flight is not None:
-            self._runtime.spawn(self._resolve(flight))
-            self._arm()
+            self._begin(flight)
+            if self._serves_stale:
+                self._runtime.loop.call_later(_STALE_AFTER, self._waited, flight)
         elif outcome is Outcome.FULL:
             self._counters.drop(Reason.BUFFER_FULL)
             self._refuse([asked], dns.SERVFAIL, EDE_OTHER, f"{Reason.BUFFER_FULL}: too many queries in flight")
         return outcome is not Outcome.REPEATED
+
+    def _begin(self, flight: Flight) -> None:
+        self._runtime.spawn(self._resolve(flight))
+        self._arm()
+
+    def _refresh(self, query: Query) -> None:
+        """Ask for an answer anew for which nobody waits."""
+        flight = self._bridge.refresh(query, self._clock())
+        if flight is not None:
+            self.refreshed += 1
+            self._begin(flight)
 
     async def _resolve(self, flight: Flight) -> None:
         """Ask the upstreams, and answer whoever waits."""
@@ -129,10 +171,11 @@ class Resolver:
         self._cache.put(query.key, answer, self._clock())
         waiting = self._bridge.end(flight.number)
         self._hops(waiting, "asked upstream", asked_at, f"{query} {upstream}")
-        self._release(waiting, answer, 0)
+        self._release(waiting, Hit(answer, 0))
 
-    def _release(self, waiting: Sequence[Asked], answer: Answer, age: int) -> None:
+    def _release(self, waiting: Sequence[Asked], hit: Hit) -> None:
         """Have the addresses leased for each client, then answer; at once where there are none."""
+        answer = hit.answer
         rule = self._denied_by(answer.names)
         if rule is not None:
             if not self._policy.lenient:
@@ -141,33 +184,31 @@ class Resolver:
             # Let through without a lease: the addresses are open for as long as nothing is refused, and no longer.
             self.audited += len(waiting)
             _log.info("would be refused: %s", Reason.NAME_DENIED)
-            self._answer(waiting, answer, age, _NO_LIMIT)
+            self._answer(waiting, hit, _NO_LIMIT)
             return
         if answer.removed:
             self._counters.drop(Reason.REBIND, len(waiting))
             self._tell_refused(waiting, Reason.REBIND, f"removed {_list(answer.removed[:3])}: private addresses")
             _log.debug("removed from the answer to %s: %s", name_text(answer.names[0]), _list(answer.removed))
         if not answer.addresses:
-            self._answer(waiting, answer, age, _NO_LIMIT)
+            self._answer(waiting, hit, _NO_LIMIT)
             return
         by_client: dict[bytes, list[Asked]] = {}
         for asked in waiting:
             by_client.setdefault(asked.client.address, []).append(asked)
         names = list(map(name_text, answer.names))
-        ttl = max(0, answer.lease_ttl - age)
+        ttl = _STALE_TTL if hit.is_stale else max(0, answer.lease_ttl - hit.age)
         for client, group in by_client.items():
             trace_id = next((asked.client.trace_id for asked in group if asked.client.trace_id), 0)
-            then = partial(self._confirmed, group, answer, age, time.monotonic())
+            then = partial(self._confirmed, group, hit, time.monotonic())
             self._leases.learn(names, answer.addresses, ttl, client, trace_id, then)
 
-    def _confirmed(
-        self, waiting: Sequence[Asked], answer: Answer, age: int, asked_at: float, confirmation: Confirmation
-    ) -> None:
+    def _confirmed(self, waiting: Sequence[Asked], hit: Hit, asked_at: float, confirmation: Confirmation) -> None:
         """The tracker has stored the leases, or has not."""
-        count = len(answer.addresses)
+        count = len(hit.answer.addresses)
         self._hops(waiting, "asked tracker", asked_at, f"{count} addresses {confirmation.reason}".strip())
         if confirmation.ok:
-            self._answer(waiting, answer, age, confirmation.max_ttl)
+            self._answer(waiting, hit, confirmation.max_ttl)
             return
         if confirmation.reason == Reason.NAME_DENIED:  # by a command, after the answer was looked at
             self._deny(waiting, "netstack deny")
@@ -176,12 +217,19 @@ class Resolver:
         text = f"{Reason.TRACKER_DOWN}: the addresses could not be leased: {confirmation.reason}"
         self._refuse(waiting, dns.SERVFAIL, EDE_NETWORK_ERROR, text)
 
-    def _answer(self, waiting: Sequence[Asked], answer: Answer, age: int, max_ttl: int) -> None:
+    def _answer(self, waiting: Sequence[Asked], hit: Hit, max_ttl: int) -> None:
+        answer, age = hit.answer, hit.age
         error = _rebind_error(answer) if answer.removed else b""
+        if hit.is_stale:
+            age, max_ttl = 0, min(max_ttl, _STALE_TTL)
+            error = error or _stale_error(hit)
         for asked in waiting:
             client = asked.client
             message = emit_answer(asked.query, answer, udp=client.udp, age=age, max_ttl=max_ttl, error=error)
             self._reply(asked, message, answer.rcode)
+
+    def _new_cache(self) -> Cache:
+        return Cache(stale=self._stale) if self._runtime.config.dns.cache else Cache(max_entries=0)
 
     def _denied_by(self, names: Sequence[bytes]) -> str | None:
         """The rule that denies a name or one that it is an alias of; what commands said goes first."""
@@ -196,7 +244,7 @@ class Resolver:
         if lenient is not self._policy.lenient:
             # What is kept was filtered, or was not.
             self._policy.lenient = lenient
-            self._cache = Cache() if self._runtime.config.dns.cache else Cache(max_entries=0)
+            self._cache = self._new_cache()
 
     def _tell_refused(self, waiting: Sequence[Asked], reason: Reason, detail: str) -> None:
         for asked in waiting[:1]:
@@ -207,7 +255,32 @@ class Resolver:
         self._tell_refused(waiting, Reason.NAME_DENIED, rule)
         self._refuse(waiting, dns.NXDOMAIN, EDE_BLOCKED, f"{Reason.NAME_DENIED}: {rule}")
 
+    def _waited(self, flight: Flight) -> None:
+        """Who waits for this question has waited for long: a stale answer is better, if there is one."""
+        if flight.waiting and self._cache.get_stale(flight.query.key, self._clock()) is not None:
+            self._serve_stale(self._bridge.take_waiting(flight.number))
+
+    def _serve_stale(self, waiting: Sequence[Asked]) -> Sequence[Asked]:
+        """Give what is kept beyond its time to those for whom there is some; gives back the others."""
+        if not self._serves_stale:
+            return waiting
+        left: list[Asked] = []
+        by_key: dict[Key, list[Asked]] = {}
+        for asked in waiting:
+            by_key.setdefault(asked.query.key, []).append(asked)
+        for key, group in by_key.items():
+            hit = self._cache.get_stale(key, self._clock())
+            if hit is None:
+                left += group
+                continue
+            self.stale_answers += len(group)
+            self._release(group, hit)
+        return left
+
     def _fail(self, waiting: Sequence[Asked], why: str, *, silent: bool) -> None:
+        waiting = self._serve_stale(waiting)
+        if not waiting:
+            return
         reason = Reason.UPSTREAM_TIMEOUT if silent else Reason.UPSTREAM_DOWN
         self._counters.drop(reason, len(waiting))
         self._refuse(
@@ -253,6 +326,11 @@ def _rebind_error(answer: Answer) -> bytes:
         EDE_BLOCKED,
         f"{Reason.REBIND}: removed {_list(answer.removed[:3])}; dns.private_names or allow.networks allows it",
     )
+
+
+def _stale_error(hit: Hit) -> bytes:
+    code = EDE_STALE_NXDOMAIN if hit.answer.rcode == dns.NXDOMAIN else EDE_STALE
+    return extended_error(code, f"no upstream has answered; this is from {hit.age} s ago")
 
 
 def _list(addresses: Sequence[bytes]) -> str:

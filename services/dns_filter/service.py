@@ -171,6 +171,8 @@ class DnsFilter:
             in_flight=self._resolver.in_flight,
             cache_hits=self._resolver.cache_hits,
             cache_entries=self._resolver.cached,
+            refreshed=self._resolver.refreshed,
+            stale_answers=self._resolver.stale_answers,
             connections=len(self._stream.connections),
             listed=self._lists.names,
         )

@@ -63,6 +63,11 @@ class Pool:
             return answer, self._transports[index].label
         raise AllFailedError(failures)
 
+    @property
+    def all_down(self) -> bool:
+        """Whether no upstream answers, as far as is known."""
+        return self._health.all_down
+
     async def prepare(self) -> None:
         """See Transport."""
         for transport in self._transports:

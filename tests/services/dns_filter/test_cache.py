@@ -19,8 +19,36 @@ def test_hit_until_its_time_ends() -> None:
     assert cache.get(ASKED.key, 0.0) is None
     cache.put(ASKED.key, ANSWER, 0.0)
     assert cache.get(ASKED.key, 0.0) == Hit(ANSWER, 0)
-    assert cache.get(ASKED.key, 59.9) == Hit(ANSWER, 59)
+    assert cache.get(ASKED.key, 59.9) == Hit(ANSWER, 59, is_due=True)
     assert cache.get(ASKED.key, 60.0) is None
+    assert (len(cache), cache.octets) == (0, 0)
+
+
+def test_answer_in_use_is_due_once_before_its_time_ends() -> None:
+    cache = Cache()
+    cache.put(ASKED.key, ANSWER, 0.0)
+    assert cache.get(ASKED.key, 53.9) == Hit(ANSWER, 53)
+    assert cache.get(ASKED.key, 54.0) == Hit(ANSWER, 54, is_due=True)
+    assert cache.get(ASKED.key, 55.0) == Hit(ANSWER, 55)
+    cache.put(ASKED.key, ANSWER, 55.0)
+    assert cache.get(ASKED.key, 109.5) == Hit(ANSWER, 54, is_due=True)
+
+
+def test_short_lived_answer_is_never_due() -> None:
+    cache = Cache()
+    short = replace(ANSWER, cache_ttl=9)
+    cache.put(ASKED.key, short, 0.0)
+    assert cache.get(ASKED.key, 8.9) == Hit(short, 8)
+
+
+def test_stale_answer_is_kept_for_so_long_and_is_no_hit() -> None:
+    cache = Cache(stale=100.0)
+    cache.put(ASKED.key, ANSWER, 0.0)
+    assert cache.get_stale(ASKED.key, 59.9) == Hit(ANSWER, 59)
+    assert cache.get(ASKED.key, 60.0) is None
+    assert cache.get_stale(ASKED.key, 60.0) == Hit(ANSWER, 60, is_stale=True)
+    assert cache.get_stale(ASKED.key, 159.9) == Hit(ANSWER, 159, is_stale=True)
+    assert cache.get_stale(ASKED.key, 160.0) is None
     assert (len(cache), cache.octets) == (0, 0)
 
 

@@ -95,3 +95,33 @@ def test_clients_are_bounded_and_room_comes_back() -> None:
     assert bridge.ask(asked(number=3), 0.0)[0] is Outcome.FULL
     bridge.end(flight.number)
     assert bridge.ask(asked(number=3), 0.0)[0] is Outcome.ASK
+
+
+def test_question_for_which_nobody_waits_can_be_joined() -> None:
+    bridge = Bridge(TIMEOUT)
+    flight = bridge.refresh(query("a.test."), 0.0)
+    assert flight is not None
+    assert bridge.refresh(query("A.test."), 0.0) is None, "it is being asked already"
+    assert bridge.ask(asked(), 1.0) == (Outcome.JOINED, flight)
+    assert [one.query.id for one in bridge.end(flight.number)] == [1]
+
+
+def test_question_for_which_nobody_waits_ends_in_silence_and_counts_as_one() -> None:
+    bridge = Bridge(TIMEOUT, max_flights=1)
+    assert bridge.refresh(query("a.test."), 0.0) is not None
+    assert bridge.refresh(query("b.test."), 0.0) is None
+    assert bridge.ask(asked(name="b.test."), 0.0)[0] is Outcome.FULL
+    assert bridge.handle_timeout(5.0) == []
+    assert len(bridge) == 0
+
+
+def test_who_waits_can_be_answered_before_the_question_is() -> None:
+    bridge = Bridge(TIMEOUT, max_waiting=1)
+    first = asked()
+    _, flight = bridge.ask(first, 0.0)
+    assert flight is not None
+    assert bridge.take_waiting(flight.number) == [first]
+    assert bridge.take_waiting(flight.number) == []
+    assert bridge.ask(asked(), 1.0)[0] is Outcome.JOINED, "there is room again, and it is no repetition"
+    assert len(bridge.end(flight.number)) == 1
+    assert bridge.take_waiting(flight.number) == []

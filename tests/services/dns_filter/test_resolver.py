@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from netstack.runtime.config import Config, Deny, Dns, Whitelist
+from services.dns_filter import cache
 from services.dns_filter import resolver as module
 from services.dns_filter.leases import Leases
 from services.dns_filter.lists.lookup import Lists
@@ -155,6 +156,165 @@ def test_without_a_cache_each_question_is_asked() -> None:
         assert asker.resolver.cache_hits == 0
 
     run(story, Config(dns=Dns(cache=False)))
+
+
+def test_answer_in_use_is_asked_for_before_its_time_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "REFRESH_AT", 0.0)
+
+    async def story(world: World) -> None:
+        upstream = Told()
+        asker = Asker(world, upstream)
+        asker.send(ask())
+        await asker.replies(1)
+        upstream.may.clear()
+        for number in (2, 3):
+            asker.send(ask(number=number))
+            assert texts((await asker.replies(number))[-1]), "nobody waits for it"
+        await until(lambda: len(upstream.asked) == 2)
+        assert (asker.resolver.refreshed, asker.resolver.cache_hits) == (1, 2)
+        upstream.may.set()
+        await until(lambda: not asker.resolver.in_flight)
+        assert len(asker.got) == 3
+        learned = [await world.learn() for _ in range(3)]
+        assert {learn.name for learn in learned} == {"www.example.com"}, "each hit renews the lease"
+
+    run(story)
+
+
+class Failing:
+    """What an upstream gives: an answer of one second, and then a refusal for as long as the test wants."""
+
+    def __init__(self, *answer: str, **options: str) -> None:
+        self._answer = answer
+        self._options = options
+        self.is_failing = False
+
+    def __call__(self, asked: bytes) -> bytes:
+        if self.is_failing:
+            raise UpstreamError("Connection refused")
+        return respond(asked, *self._answer, **self._options)  # type: ignore[arg-type]
+
+
+STALE = Config(dns=Dns(serve_stale=3600, timeout=10.0))
+
+
+def test_stale_answer_where_no_upstream_answers() -> None:
+    async def story(world: World) -> None:
+        answer = Failing("www.example.com. 1 A 198.18.1.1", "www.example.com. 600 TXT x")
+        upstream = Told(answer)
+        asker = Asker(world, upstream)
+        asker.send(ask())
+        await asker.replies(1)
+        await asyncio.sleep(1.05)
+        answer.is_failing = True
+        for number in (2, 3):  # the first finds out, the second knows
+            asker.send(ask(edns=True, number=number))
+            reply = (await asker.replies(number))[-1]
+            assert texts(reply)[0] == "www.example.com. 1 A 198.18.1.1"
+            assert max(rrset.ttl for rrset in read(reply).answer) <= 30
+            ((code, text),) = errors(reply)
+            assert code == 3
+            assert str(text).startswith("no upstream has answered; this is from 1 s ago")
+            await until(lambda: not asker.resolver.in_flight)
+        assert [(await world.learn()).ttl for _ in range(3)] == [1, 30, 30], "it is leased like any other"
+        assert asker.resolver.stale_answers == 2
+        assert not world.runtime.counters.drops
+        asker.send(ask("other.test.", number=9))
+        assert read((await asker.replies(4))[3]).rcode().name == "SERVFAIL"
+        await until(lambda: not asker.resolver.in_flight)
+        answer.is_failing = False
+        asker.send(ask(number=4))
+        await until(lambda: not asker.resolver.in_flight)
+        asker.send(ask(number=5, edns=True))
+        assert errors((await asker.replies(6))[5]) == [], "it is back"
+
+    run(story, STALE)
+
+
+def test_stale_nxdomain_has_a_code_of_its_own() -> None:
+    async def story(world: World) -> None:
+        soa = ("example.com. 1 SOA ns.test. admin.test. 1 2 3 4 1",)
+        answer = Failing(rcode="NXDOMAIN", authority=soa)  # type: ignore[arg-type]
+        asker = Asker(world, Told(answer))
+        asker.send(ask())
+        await asker.replies(1)
+        await asyncio.sleep(1.05)
+        answer.is_failing = True
+        asker.send(ask(edns=True, number=2))
+        reply = (await asker.replies(2))[1]
+        assert read(reply).rcode().name == "NXDOMAIN"
+        assert errors(reply)[0][0] == 19
+
+    run(story, STALE)
+
+
+def test_stale_answer_where_the_upstream_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_STALE_AFTER", 0.1)
+
+    async def story(world: World) -> None:
+        upstream = Told(lambda asked: respond(asked, "www.example.com. 1 A 198.18.1.1"))
+        asker = Asker(world, upstream)
+        asker.send(ask())
+        await asker.replies(1)
+        await asyncio.sleep(1.05)
+        upstream.may.clear()
+        asker.send(ask(edns=True, number=2))
+        asker.send(ask(edns=True, number=3))
+        asker.send(ask("other.test.", number=4))
+        replies = await asker.replies(3)
+        assert [errors(reply)[0][0] for reply in replies[1:]] == [3, 3]
+        upstream.may.set()
+        assert read((await asker.replies(4))[3]).id == 4, "who has no stale answer waits on"
+        await asyncio.sleep(0.05)
+        assert len(asker.got) == 4, "nobody is answered twice"
+
+    run(story, STALE)
+
+
+def test_without_the_key_nothing_stale_is_given() -> None:
+    async def story(world: World) -> None:
+        answer = Failing("www.example.com. 1 A 198.18.1.1")
+        asker = Asker(world, Told(answer))
+        asker.send(ask())
+        await asker.replies(1)
+        await asyncio.sleep(1.05)
+        answer.is_failing = True
+        asker.send(ask(number=2))
+        assert read((await asker.replies(2))[1]).rcode().name == "SERVFAIL"
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    ("rtype", "rcode", "says"),
+    [
+        ("AXFR", "REFUSED", "unsupported-dns: a zone transfer"),
+        ("MAILB", "NOTIMP", "unsupported-dns: type MAILB is obsolete"),
+    ],
+)
+def test_what_is_not_passed_on_is_refused_with_a_reason(rtype: str, rcode: str, says: str) -> None:
+    async def story(world: World) -> None:
+        upstream = Told()
+        asker = Asker(world, upstream)
+        assert asker.send(ask(rtype=rtype, edns=True))
+        assert read(asker.got[0]).rcode().name == rcode
+        assert errors(asker.got[0]) == [(21, says)]
+        assert upstream.asked == []
+        assert world.runtime.counters.drops == {"unsupported-dns": 1}
+
+    run(story)
+
+
+def test_any_is_answered_with_little() -> None:
+    async def story(world: World) -> None:
+        upstream = Told()
+        asker = Asker(world, upstream)
+        assert asker.send(ask(rtype="ANY", edns=True))
+        assert texts(asker.got[0]) == ['www.example.com. 3600 HINFO "RFC8482" ""']
+        assert upstream.asked == []
+        assert world.learned.empty()
+
+    run(story)
 
 
 def test_denied_name_is_not_asked() -> None:
