@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
         self._deframer = Deframer()
         self._backlog: deque[bytes] = deque()
         self._in_flight = 0
-        self._last_heard = loop.time()
+        self.last_heard = loop.time()
         self._asking = False
         self.is_writable = True
         self._ended = False
@@ -76,15 +76,21 @@ class Connection(asyncio.Protocol):
         self._idle: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A connection came; refused where there are too many."""
+        """A connection came. Where there are too many, it takes the place of the one that is idle for longest."""
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         if isinstance(peer, tuple):
             self._deframer = Deframer(_endpoint(peer[0], peer[1]))
         if len(self._server.connections) >= MAX_CONNECTIONS:
             self._server.on_drop(Reason.BUFFER_FULL)
-            self.abort()
-            return
+            # Nobody can keep others out by connections that ask nothing (RFC 7766 section 6.2.3).
+            idle = [connection for connection in self._server.connections if connection.is_idle]
+            if not idle:
+                self.abort()
+                return
+            oldest = min(idle, key=lambda connection: connection.last_heard)
+            self._server.connections.discard(oldest)
+            oldest.abort()
         self._server.connections.add(self)
         self._transport.set_write_buffer_limits(high=_WRITE_HIGH)
         self._idle = self._loop.call_later(IDLE, self._look)
@@ -98,9 +104,14 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         if messages:
-            self._last_heard = self._loop.time()
+            self.last_heard = self._loop.time()
             self._backlog.extend(messages)
             self._ask()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing that was asked is still to be answered."""
+        return not self._in_flight and not self._backlog
 
     def eof_received(self) -> bool:
         """The client asks nothing more, but still listens (RFC 7766 section 6.2.4)."""
@@ -154,7 +165,7 @@ class Connection(asyncio.Protocol):
 
     def _reply(self, message: bytes) -> None:
         self._in_flight -= 1
-        self._last_heard = self._loop.time()
+        self.last_heard = self._loop.time()
         if self._transport is None:
             return
         self._transport.write(frame(message))
@@ -166,7 +177,7 @@ class Connection(asyncio.Protocol):
 
     def _look(self) -> None:
         """Close what has been idle. Octets of a query that is never whole do not count as life."""
-        left = self._last_heard + IDLE - self._loop.time()
+        left = self.last_heard + IDLE - self._loop.time()
         if left <= 0 and (not self._in_flight or not self.is_writable):
             self.abort()
             return

@@ -84,6 +84,10 @@ def test_an_address_is_its_own_bootstrap() -> None:
 def test_control_d_has_a_bootstrap_built_in() -> None:
     assert bootstrap_addresses(parse_controld("abc123"), {}) == ("76.76.2.22", "2606:1a40::22")
     assert bootstrap_addresses(parse_upstream("https://freedns.controld.com/p2"), {})[0] == "76.76.2.11"
+    assert bootstrap_addresses(parse_upstream("tls://p2.freedns.controld.com"), {})[0] == "76.76.2.11"
+    assert bootstrap_addresses(parse_upstream("quic://abc123.dns.controld.com"), {})[0] == "76.76.2.22"
+    with pytest.raises(ValueError, match="is not known"):
+        bootstrap_addresses(parse_upstream("tls://evilfreedns.controld.com.test"), {})
 
 
 def test_a_written_bootstrap_goes_before_the_built_in_one() -> None:

@@ -155,6 +155,27 @@ def test_connections_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     play(scenario, tmp_path)
 
 
+def test_connection_that_asks_nothing_makes_room_for_one_that_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "MAX_CONNECTIONS", 2)
+
+    async def scenario(world: World) -> None:
+        async with world.client() as (busy, writer), world.client() as (idle, other):
+            writer.write(PREFACE + frame(b"one"))
+            _, client = await world.next()
+            other.write(PREFACE)
+            async with world.client() as (reader, third):
+                third.write(PREFACE + frame(b"at once"))
+                assert await message(reader) == b"done at once"
+                await ended(idle)
+            client.reply(b"to one")
+            assert await message(busy) == b"to one"
+        assert world.drops == [Reason.BUFFER_FULL]
+
+    play(scenario, tmp_path)
+
+
 def test_idle_connection_is_closed_even_if_it_dribbles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "IDLE", 0.05)
 

@@ -81,9 +81,10 @@ def unused_port() -> int:
 
 @asynccontextmanager
 async def asking(
-    port: int, ca: Path, *, name: str = NAME, addresses: tuple[str, ...] = ("127.0.0.1",)
-) -> AsyncIterator[HttpsTransport]:
-    transport = HttpsTransport(f"https://{name}:{port}/dns-query", list(addresses), str(ca), lambda: None)
+    port: int, ca: Path, *, name: str = NAME, addresses: tuple[str, ...] = ("127.0.0.1",),
+    headers: dict[str, str] | None = None,
+) -> AsyncIterator[HttpsTransport]:  # fmt: skip
+    transport = HttpsTransport(f"https://{name}:{port}/dns-query", list(addresses), str(ca), lambda: None, headers)
     await transport.prepare()
     try:
         yield transport
@@ -200,12 +201,13 @@ def test_http_1_will_do_and_a_connection_that_was_closed_is_opened_anew(certific
 
         async with (
             tls_server(serve, certificate, address) as port,
-            asking(port, certificate / "ca.pem", addresses=(address,)) as transport,
+            asking(port, certificate / "ca.pem", addresses=(address,), headers={"x-cd-host": "laptop"}) as transport,
         ):
             for _ in range(3):
                 assert await transport.ask(query(), WITHIN) == GOOD
             assert len(served) == 3
             assert f"host: {NAME}:{port}\r\n".encode() in served[0].lower()
+            assert b"x-cd-host: laptop\r\n" in served[0].lower()
 
     asyncio.run(main())
 
