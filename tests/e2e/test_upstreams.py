@@ -91,6 +91,17 @@ def test_every_way_to_ask(internet: Internet, dnsdist: Running, quic: Running, u
         assert "is down" not in running.wait(10).messages
 
 
+@pytest.mark.parametrize("upstream", ["quic://dns.test", "h3://dns.test/dns-query"])
+def test_quic_is_refused_to_the_command_but_not_to_us(internet: Internet, quic: Running, upstream: str) -> None:
+    settings = {
+        "dns.upstreams": f'["{upstream}"]',
+        "dns.bootstrap": f'{{ "dns.test" = ["{QUIC_V4}"] }}',
+        "dns.tls_ca": str(internet.ca),
+    }
+    got = internet.netstack_exec(["curl", "-sS", "http://www.test/hello"], settings).ok()
+    assert got.text == "hello from the small internet\n"
+
+
 @pytest.mark.parametrize(
     ("upstream", "says"),
     [

@@ -13,7 +13,7 @@ from services.dns_filter.query import emit_upstream
 from services.dns_filter.upstreams.quic import QuicTransport
 from services.dns_filter.upstreams.upstream import UpstreamError
 from tests.services.dns_filter.messages import query, read, respond, texts
-from tests.services.dns_filter.servers import silent
+from tests.services.dns_filter.servers import silent, udp_server
 from tests.services.dns_filter.upstreams.certificates import NAME, Authority
 from tests.services.dns_filter.upstreams.quic_servers import quic_server
 
@@ -97,6 +97,17 @@ def test_refused_port_is_an_error_at_once(authority: Authority, unused_port: int
             with pytest.raises(UpstreamError, match="Connection refused") as caught:
                 await asyncio.wait_for(transport.ask(query(), 30.0), 2.0)
             assert not caught.value.silent
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xc0", b"\xff" * 1200, b"\x40" + bytes(50)], ids=len)
+def test_what_is_no_quic_is_silence(authority: Authority, garbage: bytes) -> None:
+    async def main() -> None:
+        async with udp_server(lambda _: [garbage]) as (_, port), asking(port, authority.path) as transport:
+            with pytest.raises(UpstreamError, match="no answer within") as caught:
+                await transport.ask(query(), 0.4)
+            assert caught.value.silent
 
     asyncio.run(main())
 
