@@ -1,6 +1,7 @@
 """The TCP header and its options (RFC 9293 section 3.1, RFC 7323, RFC 2018)."""
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from netstack.packet.reason import MalformedPacketError, Reason
@@ -30,6 +31,10 @@ _SACK_PERMITTED: Final = 4
 _SACK: Final = 5
 _TIMESTAMPS: Final = 8
 MAX_WINDOW_SCALE: Final = 14  # RFC 7323 section 2.3
+
+TIMESTAMPS_HEAD: Final = 0x0101080A
+"""The first four octets of the timestamps option as RFC 7323 appendix A lays it out: NOP, NOP, kind, length."""
+TIMESTAMPS_LEN: Final = 12  # octets, with the two NOPs
 
 
 class Options(NamedTuple):
@@ -98,6 +103,17 @@ def emit_options(options: Options) -> bytes:
         parts.extend(struct.pack("!II", left, right) for left, right in options.sack)
     field = b"".join(parts)
     return field + bytes([_NOP]) * (-len(field) % 4)
+
+
+def emit_timestamps(tsval: int, tsecr: int) -> bytes:
+    """The timestamps option as RFC 7323 appendix A lays it out."""
+    return struct.pack("!III", TIMESTAMPS_HEAD, tsval, tsecr)
+
+
+def emit_sack(blocks: Sequence[tuple[int, int]]) -> bytes:
+    """A SACK option of at most four blocks, left and right edges, aligned by two NOPs (RFC 2018 section 3)."""
+    head = bytes((_NOP, _NOP, _SACK, 2 + 8 * len(blocks)))
+    return head + b"".join(struct.pack("!II", left, right) for left, right in blocks)
 
 
 class Header(NamedTuple):

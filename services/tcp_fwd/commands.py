@@ -24,10 +24,12 @@ class Abort(NamedTuple):
 
 
 class Emit(NamedTuple):
-    """Send this frame to the client: the head (vnet, IP and TCP header), then the payload."""
+    """Send the frame that these two make to the client."""
 
     head: bytes
+    """The vnet, IP and TCP header."""
     payload: bytes | memoryview = b""
+    """Not joined to it: the shell may have it where it can put the head in front."""
 
     @property
     def frame(self) -> bytes:

@@ -10,8 +10,8 @@ from netstack.runtime.leased_names import LeasedNames
 from netstack.runtime.service import Runtime
 from netstack.runtime.values import parse_allowed_network
 from netstack.runtime.whitelist import Decision, Whitelist
-from services.tcp_fwd.connection import State
 from services.tcp_fwd.naming import HOLD, Naming, is_address, is_exempt, refusal
+from services.tcp_fwd.states import State
 
 if TYPE_CHECKING:
     from services.tcp_fwd.session import Session

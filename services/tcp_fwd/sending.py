@@ -1,171 +1,444 @@
-"""The sending half of a connection: what is unacknowledged, how much more may be sent, and when to send again.
+"""The sending half of a connection: what is unacknowledged, how much more may be sent, and what is sent again when.
 
-Nothing is kept here that was not sent: the owner reads from the host socket only as much as `room` allows. Recovery is
-NewReno's (RFC 6582) one frame at a time; the retransmission timer is RFC 6298's.
+Nothing is kept here that was not sent: the owner reads from the host socket only as much as `room` allows. What was
+sent stays in runs (services.tcp_fwd.scoreboard) until it is acknowledged. Losses are found by RACK where the client has
+SACK, and by three duplicates (RFC 6582) where it has not; the tail of a flight is probed (RFC 8985 section 7); what is
+left is for the retransmission timer (RFC 6298). A reduction of the window that turns out to have been for nothing is
+undone, by timestamps (Eifel, RFC 3522) or duplicate SACKs (RFC 3708).
+
+One timer is enough: of what it may mean only the next matters (`Alarm`).
 """
 
 from collections import deque
+from enum import Enum
 from typing import Final
 
 from netstack.packet.seqnum import MASK, diff
+from services.tcp_fwd.congestion import Cubic
+from services.tcp_fwd.rack import DUPLICATES, Rack
+from services.tcp_fwd.rtt import AFTER_LOST_SYN, GRANULARITY, MAX_RTO, RoundTrip
+from services.tcp_fwd.scoreboard import IN_FLIGHT, RESENT, Run, Scoreboard
+from services.tcp_fwd.segment import Segment
 
 LIMIT: Final = 4 << 20
 """Octets that may be unacknowledged per flow, whatever the client's window."""
 
-INITIAL_RTO: Final = 1.0  # seconds; RFC 6298 (2.1)
-MIN_RTO: Final = 0.2  # seconds; RFC 6298 (2.4) says 1, Linux (TCP_RTO_MIN) has 0.2, and if Linux does it, we do too
-MAX_RTO: Final = 60.0  # seconds; RFC 6298 (2.5)
-GRANULARITY: Final = 0.001  # seconds; the loop's
 MAX_RETRANSMISSIONS: Final = 10  # 0.2 s doubled ten times and capped: about 160 s; RFC 9293 section 3.8.3: R2 >= 100 s
-DUPLICATES: Final = 3  # RFC 5681 section 3.2
+
+_HALF: Final = 1 << 31
+_JUDGED: Final = -1.0
+_new = tuple.__new__
+
+
+class Alarm(Enum):
+    """What it means that the sender's timer ran out."""
+
+    RETRANSMIT = "retransmit"
+    PROBE_TAIL = "probe the tail"
+    REORDERING = "no longer only late"
+    PROBE_WINDOW = "probe a closed window"
+
+
+_RETRANSMIT: Final = Alarm.RETRANSMIT
+_PROBE_TAIL: Final = Alarm.PROBE_TAIL
 
 
 class Sender:
     """SND.UNA, SND.NXT, SND.WND and the retransmission queue."""
 
     __slots__ = (
-        "_duplicates",
-        "_limit",
-        "_recover",
-        "_rtt_at",
-        "_rtt_seq",
-        "_rttvar",
-        "_sent",
-        "_srtt",
-        "retransmissions",
-        "rto",
-        "scale",
-        "snd_nxt",
-        "snd_una",
-        "snd_wnd",
-        "timer",
-        "wl1",
-        "wl2",
+        "_after_timeout", "_duplicates", "_limit", "_mss", "_probe_end", "_probed_at", "_recover", "_resent",
+        "_resent_at", "_round", "_rtt_seq", "_sack", "_ts_offset", "_urgent", "alarm", "board", "congestion",
+        "inflation", "iss", "last_sent", "rack", "retransmissions", "round_trip", "runs", "scale", "snd_nxt",
+        "snd_una", "snd_wnd", "timer", "wl1",
     )  # fmt: skip
 
-    def __init__(self, iss: int, *, scale: int, window: int, irs: int, limit: int = LIMIT) -> None:
+    def __init__(self, syn: Segment, iss: int, *, scale: int, mss: int, sack: bool, limit: int = LIMIT) -> None:
+        """scale and sack are what the client's SYN offered; mss is of data alone."""
+        self.iss = iss
         self.snd_una = iss
         self.snd_nxt = iss
-        self.snd_wnd = window  # the SYN's window is never scaled (RFC 7323 section 2.2)
+        self.snd_wnd = syn.window  # the SYN's window is never scaled (RFC 7323 section 2.2)
         self.scale = scale
-        self.wl1 = irs
-        self.wl2 = iss
-        self._limit = limit
-        self._sent: deque[tuple[int, bytes | memoryview]] = deque()  # (seq, data); SYN and FIN are empty entries
-        self._duplicates = 0
-        self._recover: int | None = None  # SND.NXT when recovery began; partial acknowledgements retransmit until then
-        self._rtt_seq = 0
-        self._rtt_at = 0.0
-        self._srtt: float | None = None
-        self._rttvar = 0.0
-        self.rto = INITIAL_RTO
+        self.board = Scoreboard()
+        self.runs: deque[Run] = self.board.runs
+        self.round_trip = RoundTrip()
+        self.congestion = Cubic(mss)
+        self.rack = Rack(iss)
         self.retransmissions = 0
         """In a row, without an acknowledgement of anything new."""
         self.timer: float | None = None
-        """When to retransmit, or to probe a closed window."""
+        self.alarm = _RETRANSMIT
+        self.inflation = 0
+        """Octets that duplicate acknowledgements without SACK have shown to have arrived (RFC 5681 section 3.2)."""
+        self.last_sent = 0.0
+        self.wl1 = syn.seq
+        self._mss = mss
+        self._sack = sack
+        self._limit = limit
+        self._ts_offset: int | None = None
+        self._rtt_seq = iss  # an acknowledgement of this measures a round trip
+        self._duplicates = 0
+        self._recover: int | None = None  # SND.NXT when a loss was found; the recovery ends there
+        self._after_timeout = False  # the recovery is by slow start
+        self._urgent = False  # the first retransmission of a recovery waits for no room (RFC 6675 section 5 (4.3))
+        self._resent = 0  # octets sent again in this recovery, less those that a D-SACK showed to be in vain
+        self._resent_at: float | None = None  # when the first was, until it is _JUDGED whether it was needed
+        self._probe_end: int | None = None  # TLP.end_seq
+        self._probed_at = 0.0
+        self._round = iss  # D-SACKs before this were counted
 
     @property
     def in_flight(self) -> int:
         """Unacknowledged octets (SYN and FIN count one each)."""
         return (self.snd_nxt - self.snd_una) & MASK
 
+    @property
+    def pipe(self) -> int:
+        """RFC 6675: an estimate of the octets on the way."""
+        return self.in_flight - self.board.absent - self.inflation
+
+    @property
+    def calm(self) -> bool:
+        """Nothing is lost, late or being probed: `advance` may take acknowledgements."""
+        return (
+            self._recover is None and not self.board.absent and not self._duplicates
+            and self._probe_end is None and not self.retransmissions
+        )  # fmt: skip
+
+    def stamp(self, now: float) -> int:
+        """TSval: milliseconds (RFC 7323 section 5.4), from an offset that tells nothing of other connections."""
+        return (int(now * 1000) + (self._ts_offset or 0)) & MASK
+
+    def use_timestamps(self, offset: int) -> None:
+        """The client's echoes are of stamps with this offset."""
+        self._ts_offset = offset
+
     def room(self) -> int:
-        """How many octets may be sent now."""
-        return min(self.snd_wnd, self._limit) - ((self.snd_nxt - self.snd_una) & MASK)
+        """How many octets may be sent now; negative where the window has shrunk."""
+        flight = (self.snd_nxt - self.snd_una) & MASK
+        window = self.snd_wnd
+        if window > self._limit:
+            window = self._limit
+        allowed = self.congestion.cwnd + self.board.absent + self.inflation
+        if window <= allowed:
+            return window - flight
+        room = allowed - flight
+        return room - room % self._mss if room > self._mss else room
 
     def take(self, data: bytes | memoryview, length: int, now: float) -> int:
-        """Record what is being sent, `length` in sequence space; gives its sequence number."""
+        """Record what is being sent, `length` in sequence space; gives its sequence number.
+
+        The data must stay as it is until it is acknowledged: it is not copied.
+        """
         seq = self.snd_nxt
-        self._sent.append((seq, data))
-        self.snd_nxt = (seq + length) & MASK
-        if self._rtt_at == 0.0:
-            self._rtt_at = now
-            self._rtt_seq = self.snd_nxt
+        self.snd_nxt = end = (seq + length) & MASK
+        self.runs.append(_new(Run, (seq, end, now, IN_FLIGHT, data, seq)))
+        self.last_sent = now
         if self.timer is None:
-            self.timer = now + self.rto
+            self._arm(now)
         return seq
+
+    def rest(self, now: float) -> None:
+        """Nothing is in flight: a window that was not used for long is not to be trusted (RFC 5681 section 4.1)."""
+        idle = now - self.last_sent
+        if idle > self.round_trip.rto and self.snd_una == self.snd_nxt and self.round_trip.srtt:
+            self.congestion.rested(idle, self.round_trip.rto)
+            self.last_sent = now
+
+    # --- acknowledgements ---------------------------------------------------------------------------------------------
 
     def acceptable(self, ack: int) -> bool:
         """SND.UNA =< SEG.ACK =< SND.NXT."""
-        return (ack - self.snd_una) & MASK <= self.in_flight
+        return (ack - self.snd_una) & MASK <= (self.snd_nxt - self.snd_una) & MASK
 
-    def receive_ack(self, seq: int, ack: int, window: int, *, pure: bool, now: float) -> bool:
-        """Take an acceptable acknowledgement; True where the oldest unacknowledged segment is to be sent again.
-
-        window is as on the wire; pure means that the segment had no data, SYN or FIN.
-        """
-        advertised = window << self.scale
-        advanced = (ack - self.snd_una) & MASK
-        again = False
-        if advanced:
-            again = self._advance(ack, now)
-        elif not self._sent:
-            self.retransmissions = (
-                0  # a probe of a closed window was answered: go on probing (RFC 9293 section 3.8.6.1)
-            )
-        elif pure and advertised == self.snd_wnd:
-            self._duplicates += 1
-            if self._duplicates == DUPLICATES and self._recover is None:
-                self._recover = self.snd_nxt
-                again = True
-        # RFC 9293 section 3.10.7.4: only a segment newer than the last one that did may update the window.
-        newer = diff(seq, self.wl1)
-        if newer > 0 or (newer == 0 and diff(ack, self.wl2) >= 0):
-            self.snd_wnd = advertised
-            self.wl1 = seq
-            self.wl2 = ack
-        return again
-
-    def _advance(self, ack: int, now: float) -> bool:
+    def advance(self, ack: int, now: float) -> None:
+        """Take an acceptable acknowledgement of something new while all is calm."""
+        una = self.snd_una
+        flight = (self.snd_nxt - una) & MASK
         self.snd_una = ack
-        self._duplicates = 0
-        sent = self._sent
-        while sent:
-            seq, data = sent[0]
-            if diff(seq + max(len(data), 1), ack) <= 0:
-                sent.popleft()
-                continue
-            covered = diff(ack, seq)
-            if covered > 0:
-                sent[0] = (ack, data[covered:])
-            break
-        if self._rtt_at and diff(ack, self._rtt_seq) >= 0:
-            if not self.retransmissions:
-                self._measured(now - self._rtt_at)
-            self._rtt_at = 0.0
-        self.retransmissions = 0
-        self.timer = now + self.rto if sent else None
-        if self._recover is None:
-            return False
-        if diff(ack, self._recover) >= 0:
+        runs = self.runs
+        run = runs[0]
+        sent_at = run[2]  # by index: attributes of a NamedTuple cost three times as much
+        while (ack - run[1]) & MASK < _HALF:
+            sent_at = run[2]
+            runs.popleft()
+            if not runs:
+                break
+            run = runs[0]
+        else:
+            if ack != run[0]:
+                sent_at = run[2]
+        round_trip = self.round_trip
+        if (ack - self._rtt_seq) & MASK < _HALF:
+            self._rtt_seq = self.snd_nxt
+            round_trip.sample(now - sent_at, now)
+        congestion = self.congestion
+        if congestion.cwnd <= 2 * flight and congestion.cwnd < self._limit:
+            congestion.acknowledged((ack - una) & MASK, now, round_trip.srtt)
+        if not runs:
+            self.timer = None
+        elif self._sack:
+            self.timer = now + round_trip.probe_after
+            self.alarm = _PROBE_TAIL
+        else:
+            self.timer = now + round_trip.rto
+            self.alarm = _RETRANSMIT
+
+    def receive_ack(self, segment: Segment, sack: tuple[tuple[int, int], ...], now: float) -> None:
+        """Take any acceptable acknowledgement; what it showed to be lost is then to be had from `resend`."""
+        ack = segment.ack
+        flight, before = self.in_flight, self.pipe
+        advanced = (ack - self.snd_una) & MASK
+        self.board.trim(self.snd_una)
+        delivered = self.board.acknowledge(ack)
+        duplicate = False
+        if sack and self._sack:
+            sack, duplicate = self._separate(sack, ack)
+            for left, right in sack:
+                delivered += self.board.sack(left, right)
+        if advanced:
+            self.snd_una = ack
+            self._duplicates = 0
+            self.inflation = 0
+        elif not self._sack and self._is_duplicate(segment):
+            self._duplicates += 1
+            self.inflation = min(self.inflation + self._mss, self.in_flight - self.board.absent)
+        self._measure(delivered, segment.tsecr, now)
+        self._judge(segment, flight, duplicate=duplicate, advanced=bool(advanced))
+        if advanced or not self.snd_wnd:
+            # New, or the answer of a client that has closed its window: go on (RFC 9293 section 3.8.6.1).
+            self.retransmissions = 0
+        self._update_window(segment)
+        wait = self._find_losses(now, flight, partial=bool(advanced))
+        octets = sum((run.end - run.seq) & MASK for run in delivered)
+        if octets and (self._recover is None or self._after_timeout) and self.congestion.cwnd <= 2 * before:
+            self.congestion.acknowledged(octets, now, self.round_trip.srtt)
+        self._rearm(now, wait, advanced=bool(advanced))
+
+    def _is_duplicate(self, segment: Segment) -> bool:
+        """RFC 5681 section 2."""
+        return bool(
+            self.runs and not segment.length and segment.ack == self.snd_una
+            and segment.window << self.scale == self.snd_wnd
+        )  # fmt: skip
+
+    def _separate(self, sack: tuple[tuple[int, int], ...], ack: int) -> tuple[tuple[tuple[int, int], ...], bool]:
+        """The blocks in order that tell of what is in flight, and whether the first is a D-SACK (RFC 2883)."""
+        left, right = sack[0]
+        size = diff(right, left)
+        duplicate = size > 0 and (
+            diff(right, ack) <= 0 or (len(sack) > 1 and diff(left, sack[1][0]) >= 0 and diff(right, sack[1][1]) <= 0)
+        )
+        if duplicate and self._resent > 0:
+            if diff(right, self._round) > 0:
+                self._round = self.snd_nxt
+                self.rack.spurious()
+            self._resent -= size
+            if self._resent <= 0:
+                self._undo()
+        nxt = self.snd_nxt
+        blocks = [
+            block for block in sack
+            if diff(block[0], ack) > 0 and diff(block[1], block[0]) > 0 and diff(nxt, block[1]) >= 0
+        ]  # fmt: skip
+        blocks.sort(key=lambda block: diff(block[0], ack))
+        return tuple(blocks), duplicate
+
+    def _measure(self, delivered: list[Run], tsecr: int, now: float) -> None:
+        newest: float | None = None
+        for run in delivered:
+            self.rack.delivered(run, now, self.round_trip.min_rtt)
+            if not run.state & RESENT and diff(run.end, self._rtt_seq) >= 0:
+                newest = run.sent_at
+        if newest is not None:
+            self.round_trip.sample(now - newest, now)
+            self._rtt_seq = self.snd_nxt
+        elif delivered and delivered[0].state & RESENT and self._ts_offset is not None and tsecr > 0:
+            # RTTM (RFC 7323 section 4.1): the echo says which of the sendings it is for, as Karn's rule cannot.
+            rtt = diff(self.stamp(now), tsecr) / 1000
+            if 0 <= rtt <= MAX_RTO:
+                self.round_trip.sample(max(rtt, GRANULARITY), now)
+
+    def _judge(self, segment: Segment, flight: int, *, duplicate: bool, advanced: bool) -> None:
+        """What an acknowledgement shows of retransmissions: needed, or in vain; and whether a recovery is over."""
+        old_echo = self._ts_offset is not None and segment.tsecr > 0
+        if advanced and self._resent_at is not None and self._resent_at is not _JUDGED:
+            if old_echo and diff(segment.tsecr, self.stamp(self._resent_at)) < 0:
+                if not self._after_timeout:
+                    self.rack.spurious()
+                self._undo()
+            self._resent_at = _JUDGED
+        if self._probe_end is not None and diff(segment.ack, self._probe_end) >= 0:
+            in_vain = duplicate or (old_echo and diff(segment.tsecr, self.stamp(self._probed_at)) < 0)
+            if in_vain or (not advanced and not segment.length):
+                self._probe_end = None  # the flight and the probe have both arrived
+            elif diff(segment.ack, self._probe_end) > 0:
+                # RFC 8985 section 7.4.2: the probe filled a hole that nothing else told of.
+                self._probe_end = None
+                if self._recover is None:
+                    self.congestion.lost(flight)
+        if self._recover is not None and diff(segment.ack, self._recover) >= 0:
             self._recover = None
-            return False
-        return bool(sent)
+            self._after_timeout = False
+            self.rack.recovered()
 
-    def oldest(self) -> tuple[int, bytes | memoryview] | None:
-        """The oldest unacknowledged entry: sequence number and data; data is empty for SYN and FIN."""
-        return self._sent[0] if self._sent else None
+    def _undo(self) -> None:
+        """The losses were none."""
+        self._resent = 0
+        self._resent_at = _JUDGED
+        self.congestion.undo()
+        if self._recover is not None:
+            self.board.find_again()
+            self._recover = None
+            self._after_timeout = False
 
-    def back_off(self, now: float) -> None:
-        """The timer ran out: double it (RFC 6298 (5.5)), and take no RTT from what is sent again (Karn)."""
+    def _update_window(self, segment: Segment) -> None:
+        # RFC 9293 section 3.10.7.4: only a segment not older than the last one that did may update the window. The
+        # acknowledgement number need not be compared: it is SND.UNA or more.
+        if diff(segment.seq, self.wl1) >= 0:
+            self.snd_wnd = segment.window << self.scale
+            self.wl1 = segment.seq
+
+    def _find_losses(self, now: float, flight: int, *, partial: bool) -> float:
+        """Mark what is lost, and begin a recovery; gives the seconds until reordering is no longer an excuse."""
+        wait = 0.0
+        if self._sack:
+            if self.board.absent or self._recover is not None:
+                hurry = self._recover is not None or self.board.sacked >= DUPLICATES * self._mss
+                wait = self.rack.detect(self.board, now, self.rack.window(self.round_trip, hurry=hurry))
+        elif self._recover is not None:
+            if partial and not self._after_timeout:
+                self.board.lose_first(self._mss)
+        elif self._duplicates >= DUPLICATES:
+            self.board.lose_first(self._mss)
+        if self._recover is None and self.board.absent > self.board.sacked:
+            self._begin_recovery()
+            self.congestion.lost(flight)
+        return wait
+
+    def _begin_recovery(self) -> None:
+        self._recover = self.snd_nxt
+        self._after_timeout = False
+        self._urgent = True
+        self._resent = 0
+        self._resent_at = None
+        self._probe_end = None
+
+    # --- sending again ------------------------------------------------------------------------------------------------
+
+    def resend(self, now: float, most: int) -> Run | None:
+        """What is to be sent again now, up to `most` octets of it; ask until it is None."""
+        index = self.board.next_lost()
+        if index < 0:
+            return None
+        run = self.runs[index]
+        length = (run.end - run.seq) & MASK
+        mss = self._mss
+        room = self.congestion.cwnd - self.pipe
+        if room < min(length, mss) and not self._urgent:
+            return None
+        self._urgent = False
+        run = self.board.resend(index, min(max(room // mss, 1) * mss, most), now)
+        self._resent += (run.end - run.seq) & MASK
+        if self._resent_at is None:
+            self._resent_at = now
+        self.last_sent = now
+        if index == 0:
+            self.timer = now + self.round_trip.rto
+            self.alarm = _RETRANSMIT
+        return run
+
+    def handle_timeout(self, now: float) -> Run | None:
+        """The timer ran out; gives the probe of the tail that is to be sent, and marks what `resend` is to send."""
+        alarm = self.alarm
+        self.board.trim(self.snd_una)
+        if alarm is Alarm.PROBE_TAIL:
+            return self._probe_tail(now)
+        if alarm is Alarm.REORDERING:
+            self._rearm(now, self._find_losses(now, self.in_flight, partial=False), advanced=True)
+            return None
         self.retransmissions += 1
-        self.rto = min(self.rto * 2, MAX_RTO)
-        self.timer = now + self.rto
-        self._rtt_at = 0.0
-        if self._sent:
+        self.round_trip.back_off()
+        self.timer = now + self.round_trip.rto
+        if alarm is Alarm.RETRANSMIT and self.runs:
+            self._time_out()
+        return None
+
+    def _time_out(self) -> None:
+        if self._recover is None:
+            self.congestion.timed_out(self.in_flight)
+            self._begin_recovery()
+        else:
+            self.congestion.collapse()
             self._recover = self.snd_nxt
+        self._after_timeout = True
+        self._urgent = True
+        self._probe_end = None
+        self._duplicates = 0
+        self.inflation = 0
+        self.board.lose_all()
+
+    def _probe_tail(self, now: float) -> Run | None:
+        """RFC 8985 section 7.3, with the last segment: nothing is kept here that was not sent."""
+        self.alarm = _RETRANSMIT
+        if self.in_flight <= self._mss:
+            # The acknowledgement of a single segment may be delayed by longer than most timeouts last.
+            self.timer = now + self.round_trip.rto - self.round_trip.probe_after
+            return None
+        self.timer = now + self.round_trip.rto
+        self._probe_end = self.snd_nxt
+        self._probed_at = now
+        return self.board.resend(self.board.last(self._mss), self._mss, now)
 
     def watch_window(self, now: float) -> None:
         """The window is closed and nothing is in flight: probe it, or a lost update would stop the flow for ever."""
         if self.timer is None:
-            self.timer = now + self.rto
+            self.timer = now + self.round_trip.rto
+            self.alarm = Alarm.PROBE_WINDOW
 
-    def _measured(self, rtt: float) -> None:
-        # RFC 6298 section 2.
-        if self._srtt is None:
-            self._srtt = rtt
-            self._rttvar = rtt / 2
+    def _rearm(self, now: float, wait: float, *, advanced: bool) -> None:
+        if not self.runs:
+            if self.alarm is not Alarm.PROBE_WINDOW or self.snd_wnd:
+                self.timer = None
+            elif self.timer is not None:
+                self.timer = now + self.round_trip.rto
+        elif wait:
+            self.timer = now + wait
+            self.alarm = Alarm.REORDERING
+        elif advanced or self.timer is None or self.alarm is not Alarm.RETRANSMIT:
+            self._arm(now)
+
+    def _arm(self, now: float) -> None:
+        if self._sack and self.round_trip.srtt and self.calm:
+            self.timer = now + self.round_trip.probe_after
+            self.alarm = _PROBE_TAIL
         else:
-            self._rttvar += (abs(self._srtt - rtt) - self._rttvar) / 4
-            self._srtt += (rtt - self._srtt) / 8
-        self.rto = min(max(self._srtt + max(GRANULARITY, 4 * self._rttvar), MIN_RTO), MAX_RTO)
+            self.timer = now + self.round_trip.rto
+            self.alarm = _RETRANSMIT
+
+    # --- what changes the terms ---------------------------------------------------------------------------------------
+
+    def open(self, window: int) -> None:
+        """The SYN is acknowledged, by a segment with this window."""
+        self.snd_wnd = window << self.scale
+        if self._resent or self.retransmissions:
+            self.congestion = Cubic(self._mss)
+            self.congestion.syn_was_lost()
+            if not self.round_trip.srtt:
+                self.round_trip.rto = self.round_trip.probe_after = AFTER_LOST_SYN
+        self._recover = None
+        self._after_timeout = False
+        self._resent = 0
+        self._resent_at = None
+
+    def set_mss(self, mss: int) -> None:
+        """The path takes no more: what was sent in larger segments is sent again, which is no sign of congestion."""
+        old, self._mss = self._mss, mss
+        self.congestion.set_mss(mss)
+        self.board.trim(self.snd_una)
+        for index, run in enumerate(list(self.runs)):
+            if min((run.end - run.seq) & MASK, old) > mss and run.state in {IN_FLIGHT, RESENT}:
+                self.board.lose(index)
+        if self.board.absent > self.board.sacked and self._recover is None:
+            self._begin_recovery()

@@ -14,12 +14,13 @@ from netstack.runtime.refusals import Refusals
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
-from services.tcp_fwd.connection import Connection, State
+from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.limits import FLOOR, Buffers, Limits, Waiting
 from services.tcp_fwd.namer import Namer
 from services.tcp_fwd.poller import Poller
 from services.tcp_fwd.segment import Emitter, Segment, flow_of, parse
 from services.tcp_fwd.session import Session
+from services.tcp_fwd.states import State
 from services.tcp_fwd.timers import Timers
 from services.tcp_fwd.timewait import TimeWait
 
@@ -112,7 +113,8 @@ class Forwarder:
 
     def _unknown(self, segment: Segment, packet: bytes, trace_id: int, now: float) -> Session | None:
         """A segment of no flow of ours: open one for a SYN, answer anything else as RFC 9293 section 3.10.7.1 says."""
-        if segment.flags & (tcp.SYN | tcp.ACK | tcp.RST) == tcp.SYN:
+        opens = segment.flags & (tcp.SYN | tcp.ACK | tcp.RST) == tcp.SYN
+        if opens and self._time_wait.admits(segment, now):
             if self._limits.pressed or len(self._waiting):
                 self._wait(segment, packet, trace_id)
                 return None
@@ -121,9 +123,9 @@ class Forwarder:
             self._waiting.discard(segment.key)
             return None
         emitter = self._emitter(segment.key)
-        record = self._time_wait.get(segment.key, now)
+        record = self._time_wait.get(segment, now)
         if record is not None:
-            frame = emitter.emit(record.snd_nxt, record.rcv_nxt, tcp.ACK, record.window)
+            frame = record.acknowledgement(emitter, now)
         elif segment.flags & tcp.ACK:
             frame = emitter.emit(segment.ack, 0, tcp.RST, 0)
         else:
@@ -163,8 +165,9 @@ class Forwarder:
         gives_way = self._limits.gives_way()
         if gives_way is not None:
             self._sessions[gives_way].give_way(Reason.HALF_OPEN_LIMIT)
-        self._time_wait.remove(syn.key)
-        connection = Connection(syn, emitter, iss=secrets.randbits(32), now=now)
+        connection = Connection(
+            syn, emitter, iss=secrets.randbits(32), now=now, idle_timeout=self._idle_timeout
+        )  # fmt: skip
         session = Session(self, syn.key, flow, connection, bytes(packet))
         session.trace_id = trace_id
         self._sessions[syn.key] = session
@@ -239,8 +242,7 @@ class Forwarder:
         self.tunnel.forget(session.key)
         connection = session.connection
         if connection.state is State.TIME_WAIT:
-            receiver = connection.receiver
-            self._time_wait.add(session.key, connection.sender.snd_nxt, receiver.rcv_nxt, receiver.window(), self.now())
+            self._time_wait.add(session.key, connection.remains(), self.now())
         if reason is not None:
             self._counters.drop(reason)
             _log.debug("%s: %s", session.flow, reason)

@@ -18,9 +18,10 @@ from netstack.packet.seqnum import diff
 from netstack.wire.arena import HEADROOM, LARGE, Slot
 from services.tcp_fwd import host as hosts
 from services.tcp_fwd.commands import Abort, Command, Connect, Emit, Finish, ShutdownWrite, Unreachable, Write
-from services.tcp_fwd.connection import Connection, State
+from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.naming import Naming
 from services.tcp_fwd.poller import ENDED, READABLE, WRITABLE
+from services.tcp_fwd.states import State
 
 if TYPE_CHECKING:
     from services.tcp_fwd.service import Forwarder
@@ -128,7 +129,7 @@ class Session:
         if self._out and not self._blocked:
             self._write_out()
         self._count_held()
-        for command in connection.flush():
+        for command in connection.flush(self._forwarder.now()):
             self._emit(command)  # type: ignore[arg-type]
         if self._lent:
             self._acknowledged()
@@ -235,10 +236,7 @@ class Session:
 
     def _read_on(self) -> None:
         """Read what was left when the window closed, once it has opened enough to be worth it."""
-        connection = self.connection
-        room = connection.room()
-        worth = min(connection.emitter.max_payload, connection.sender.snd_wnd // 2)
-        if room > 0 and (room >= worth or not connection.sender.in_flight):
+        if self.connection.room() > 0:
             self._read()
 
     def resume(self) -> None:
@@ -254,7 +252,7 @@ class Session:
         now = self._forwarder.now()
         for _ in range(READS):
             host = self._host
-            room = self._room()
+            room = self._room(now)
             if host is None or room <= 0:
                 return
             if tunnel.congested:
@@ -298,10 +296,10 @@ class Session:
                 return
         self._forwarder.continue_later(self)
 
-    def _room(self) -> int:
+    def _room(self, now: float | None = None) -> int:
         """How many octets may be read from the host socket now; where many wait in all flows, within its share."""
         connection = self.connection
-        room = connection.room()
+        room = connection.room(now)
         buffers = self._forwarder.buffers
         if buffers.used > buffers.limit >> 1:
             room = min(room, buffers.share() - connection.sender.in_flight)

@@ -1,10 +1,15 @@
 """TIME-WAIT (RFC 9293 section 3.6.1): what is left of a connection that we closed first. No I/O, no clock.
 
-A record of a few numbers, not the connection: it answers the client's FIN sent again, and gives way to a new SYN.
+A record of a few numbers, not the connection: it answers the client's FIN sent again, and gives way to a new SYN. A
+reset does not end it (RFC 1337).
 """
 
 from collections import OrderedDict
 from typing import Final, NamedTuple
+
+from netstack.packet import tcp
+from netstack.packet.seqnum import MASK, diff
+from services.tcp_fwd.segment import Emitter, Segment
 
 LASTS: Final = 60.0  # seconds; Linux's TCP_TIMEWAIT_LEN
 
@@ -15,7 +20,17 @@ class Record(NamedTuple):
     snd_nxt: int
     rcv_nxt: int
     window: int
-    until: float
+    ts_recent: int | None
+    """The client's last timestamp; None where there were none."""
+    ts_offset: int
+    """Of our own timestamps (services.tcp_fwd.sending)."""
+
+    def acknowledgement(self, emitter: Emitter, now: float) -> bytes:
+        """The frame that answers whatever comes."""
+        options = b""
+        if self.ts_recent is not None:
+            options = tcp.emit_timestamps((int(now * 1000) + self.ts_offset) & MASK, self.ts_recent)
+        return emitter.emit(self.snd_nxt, self.rcv_nxt, tcp.ACK, self.window, options=options)
 
 
 class TimeWait:
@@ -23,32 +38,45 @@ class TimeWait:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._records: OrderedDict[bytes, Record] = OrderedDict()
+        self._records: OrderedDict[bytes, tuple[float, Record]] = OrderedDict()  # and until when
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def add(self, key: bytes, snd_nxt: int, rcv_nxt: int, window: int, now: float) -> None:
+    def add(self, key: bytes, record: Record, now: float) -> None:
         """A connection entered TIME-WAIT."""
         self._records.pop(key, None)
-        self._records[key] = Record(snd_nxt, rcv_nxt, window, now + LASTS)
+        self._records[key] = (now + LASTS, record)
         self.expire(now)
         while len(self._records) > self._limit:
             self._records.popitem(last=False)
 
-    def get(self, key: bytes, now: float) -> Record | None:
-        """The record of a flow, if it has one that still lasts."""
-        record = self._records.get(key)
-        if record is None or record.until <= now:
+    def get(self, segment: Segment, now: float) -> Record | None:
+        """The record of a segment's flow, if it has one that still lasts; a FIN makes it last as long again."""
+        until, record = self._records.get(segment.key, (now, None))
+        if record is None or until <= now:
             return None
+        if segment.flags & tcp.FIN:
+            self.add(segment.key, record, now)
         return record
 
-    def remove(self, key: bytes) -> None:
-        """A new connection takes its place."""
-        self._records.pop(key, None)
+    def admits(self, syn: Segment, now: float) -> bool:
+        """Whether a SYN may open a connection; the record of the one before goes if so.
+
+        RFC 6191: where its timestamp is later than the last of the old connection, or else its sequence number beyond.
+        """
+        record = self.get(syn, now)
+        if record is not None:
+            timestamps = tcp.parse_options(syn.options).timestamps
+            tsval = timestamps[0] if timestamps else syn.tsval
+            later = record.ts_recent is not None and tsval >= 0 and diff(tsval, record.ts_recent) > 0
+            if not later and diff(syn.seq, record.rcv_nxt) <= 0:
+                return False
+            del self._records[syn.key]
+        return True
 
     def expire(self, now: float) -> None:
         """Forget what has lasted long enough."""
         records = self._records
-        while records and records[next(iter(records))].until <= now:
+        while records and records[next(iter(records))][0] <= now:
             records.popitem(last=False)

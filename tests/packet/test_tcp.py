@@ -139,3 +139,15 @@ def test_any_octets_are_a_header_or_malformed(octets: bytes, start: int, end: in
     except MalformedPacketError:
         return
     assert 20 <= header.data_offset <= end - start
+
+
+def test_timestamps_alone_are_written_as_appendix_a_of_rfc_7323_has_them() -> None:
+    assert tcp.emit_timestamps(1, 2) == bytes.fromhex("0101 080a 00000001 00000002")
+    assert int.from_bytes(tcp.emit_timestamps(1, 2)[:4], "big") == tcp.TIMESTAMPS_HEAD
+
+
+@given(st.lists(st.tuples(U32, U32), min_size=1, max_size=4))
+def test_blocks_of_sack_are_read_again(blocks: list[tuple[int, int]]) -> None:
+    field = tcp.emit_sack(blocks)
+    assert len(field) % 4 == 0
+    assert tcp.parse_options(field).sack == tuple(blocks)

@@ -115,7 +115,9 @@ class Client:
         behind = diff(self.ack, segment.seq)
         assert behind >= 0, "a hole in what was sent"
         if segment.length <= behind:
-            return  # it was sent again, or is nothing but an acknowledgement
+            if segment.length and self.segments.empty():
+                self.send()  # it was sent again
+            return
         fresh = segment.payload[behind:]
         got += fresh
         self.ended = bool(segment.flags & tcp.FIN)

@@ -62,7 +62,14 @@ def test_the_same_ports_can_be_used_again_in_time_wait():
             await client.read()
             client.send(tcp.ACK | tcp.FIN)
             await client.receive()
-            again, accepted = await pair(one, server)
+            old = one.client(server.port)
+            old.syn()
+            answer, _ = await old.receive()
+            assert answer.flags == tcp.ACK  # it could be a duplicate of the SYN of before (RFC 6191)
+            again = one.client(server.port)
+            again.seq = client.seq + 1
+            await again.connect()
+            accepted = await server.accept()
             await again.write(b"again")
             assert await accepted.read(5) == b"again"
             assert (await one.sample()).gauges["time_wait"] == 0

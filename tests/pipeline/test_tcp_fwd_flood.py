@@ -214,7 +214,9 @@ def test_a_client_that_does_not_acknowledge_is_given_its_share_and_the_rest_wait
         with Server() as server:
             ends = [await pair(one, server, 40000 + number) for number in range(4)]
             stuffed = [0] * len(ends)
-            for index, (_, accepted) in enumerate(ends):
+            for index, (client, accepted) in enumerate(ends):
+                # What is acknowledged first makes the congestion window wider than the share.
+                await asyncio.gather(accepted.write(bytes(4 * MIB)), client.read(4 * MIB))
                 while taken := accepted.stuff(bytes(MIB)):
                     stuffed[index] += taken
                     await asyncio.sleep(0.01)

@@ -1,136 +1,71 @@
-"""Whole transfers through the translator's connection over links that lose, reorder, duplicate and delay."""
+"""Whole transfers through the translator's connection over links that lose, reorder, duplicate, delay and queue.
 
-import hashlib
-import random
+The far end is a TCP of its own (tests.sim.client). Every octet is compared as it arrives.
+"""
 
 import pytest
 
-from netstack.packet import tcp
-from netstack.packet.flow import Flow
-from services.tcp_fwd.commands import Command, Emit, Finish, ShutdownWrite, Write
 from services.tcp_fwd.connection import Connection
-from services.tcp_fwd.segment import Emitter, parse
-from tests.sim.client import MSS, Client
-from tests.sim.link import Clock, Link, Quality
-
-FLOW = Flow(tcp.PROTOCOL, bytes([10, 0, 0, 2]), 40000, bytes([198, 18, 0, 1]), 80)
-BACK = Flow(tcp.PROTOCOL, FLOW.server, FLOW.server_port, FLOW.client, FLOW.client_port)
-OCTETS = 300_000
-HOST_RATE = 5e6  # octets a second that the far end takes
+from tests.sim.goodput import CASES, SIZE, recorded, row
+from tests.sim.link import Quality
+from tests.sim.transfer import Outcome, transfer
 
 
-class Host:
-    """The far end behind the translator's host socket: sends `download`, takes what is written, closes when told."""
-
-    def __init__(self, clock: Clock, download: bytes) -> None:
-        self.clock = clock
-        self.download = memoryview(download)
-        self.taken = bytearray()
-        self.shut = False
-        self.finished: Finish | None = None
-        self.connection: Connection | None = None
-        self.to_client = lambda frame: None
-        self._queued = 0
-        self._timer = None
-
-    def receive(self, frame: bytes) -> None:
-        segment = parse(frame)
-        if self.connection is None:
-            if not segment.flags & tcp.SYN:
-                return
-            self.connection = Connection(segment, Emitter(FLOW, MSS), iss=0xFFFFFFF0, now=self.clock.now)
-            self.do(self.connection.verdict(None))
-            self.do(self.connection.socket_connected(self.clock.now))
-        else:
-            self.do(self.connection.receive_segment(segment, self.clock.now))
-        self.settle()
-
-    def do(self, commands: list[Command]) -> None:
-        for command in commands:
-            if isinstance(command, Emit):
-                self.to_client(command.frame)
-            elif isinstance(command, Write):
-                self.taken += command.data
-                self._queued += len(command.data)
-                size = len(command.data)
-                self.clock.call_at(self.clock.now + self._queued / HOST_RATE, lambda size=size: self._took(size))
-            elif isinstance(command, ShutdownWrite):
-                self.shut = True
-            elif isinstance(command, Finish):
-                assert self.finished is None
-                self.finished = command
-
-    def settle(self) -> None:
-        connection = self.connection
-        self.do(connection.flush())
-        while self.download and (room := connection.room()):
-            data, self.download = self.download[:room][:64240], self.download[min(room, 64240) :]
-            self.do(connection.socket_data(bytes(data), self.clock.now))
-        if not self.download and not connection.host_ended and connection.state.value in {"established", "close-wait"}:
-            self.do(connection.socket_ended(self.clock.now))
-        self._arm()
-
-    def _took(self, size: int) -> None:
-        self._queued -= size
-        self.do(self.connection.socket_took(size))
-        self.settle()
-
-    def _arm(self) -> None:
-        when = self.connection.next_timeout()
-        if when is not None and (self._timer is None or when < self._timer):
-            self._timer = when
-            self.clock.call_at(when, lambda: self._fire(when))
-
-    def _fire(self, when: float) -> None:
-        if self._timer == when:
-            self._timer = None
-        wanted = self.connection.next_timeout()
-        if wanted is not None and wanted <= self.clock.now:
-            self.do(self.connection.handle_timeout(self.clock.now))
-        self.settle()
+def assert_whole(outcome: Outcome, size: int) -> None:
+    assert not outcome.client.reset
+    assert outcome.arrived, f"stuck: {outcome}"
+    assert not outcome.client.garbled
+    assert not outcome.host.garbled
+    assert outcome.host.taken == size
+    assert outcome.client.received == size + 1  # and the FIN
 
 
-def transfer(quality: Quality, seed: int, *, window: int = 256 << 10):
-    clock = Clock()
-    octets = random.Random(seed).randbytes(OCTETS)
-    client = Client(clock, Emitter(BACK, MSS), upload=octets, window=window)
-    host = Host(clock, download=octets[::-1])
-    down = Link(clock, quality, seed + 1, client.receive)
-    up = Link(clock, quality, seed + 2, host.receive)
-    host.to_client, client.send = down.send, up.send
-    client.open()
-    arrived = clock.run(lambda: client.done and host.shut, limit=600.0)
-    return arrived, client, host, octets
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", CASES, ids=" ".join)
+def test_ten_mebibytes_both_ways_arrive_whole_and_as_fast_as_recorded(case):
+    outcome = transfer(CASES[case], size=SIZE)
+    assert_whole(outcome, SIZE)
+    assert row(case, outcome) == recorded()[case], "see tests/sim/goodput.py where the change is meant"
 
 
-@pytest.mark.parametrize("delay", [0.001, 0.04], ids=["near", "far"])
-@pytest.mark.parametrize(
-    "quality",
-    [
-        {},
-        {"reorder": 0.02},
-        {"duplicate": 0.05},
-        {"loss": 0.01},
-        {"loss": 0.05, "reorder": 0.02, "duplicate": 0.02},
-    ],
-    ids=["a good link", "reordering", "duplicates", "loss of 1 %", "everything at once"],
-)
-def test_both_directions_arrive_whole(quality, delay):
-    arrived, client, host, octets = transfer(Quality(delay=delay, **quality), seed=7)
-    assert not client.reset
-    assert arrived, f"stuck: {host.connection} {len(host.taken)} up, {len(client.downloaded)} down"
-    assert hashlib.sha256(host.taken).digest() == hashlib.sha256(octets).digest()
-    assert hashlib.sha256(client.downloaded).digest() == hashlib.sha256(octets[::-1]).digest()
+LINKS = {
+    "duplicates": Quality(delay=0.02, duplicate=0.05),
+    "losses in bursts": Quality(delay=0.02, burst=0.005),
+    "everything at once": Quality(delay=0.02, loss=0.02, reorder=0.02, duplicate=0.02, burst=0.002),
+    "a narrow link with a long queue": Quality(delay=0.02, bandwidth=125e3, queue=256 << 10),
+    "a narrow link with a short queue": Quality(delay=0.02, bandwidth=125e3, queue=16 << 10),
+    "half of everything is lost": Quality(delay=0.01, loss=0.5),
+}
+
+
+@pytest.mark.parametrize("options", [True, False], ids=["SACK and timestamps", "neither"])
+@pytest.mark.parametrize("quality", LINKS.values(), ids=LINKS)
+@pytest.mark.parametrize("seed", [1, 2])
+def test_worse_links_are_only_slower(quality, options, seed):
+    size = 20_000 if quality.loss >= 0.5 else 1_000_000
+    assert_whole(transfer(quality, size=size, options=options, seed=seed), size)
 
 
 def test_a_client_with_a_small_window_gets_everything():
-    arrived, client, host, octets = transfer(Quality(delay=0.002, loss=0.01), seed=3, window=4096)
-    assert arrived, f"stuck: {host.connection}"
-    assert client.downloaded == octets[::-1]
+    assert_whole(transfer(Quality(delay=0.002, loss=0.01), size=300_000, window=4096), 300_000)
+
+
+def test_a_host_that_takes_slowly_closes_the_window_and_gets_everything():
+    outcome = transfer(Quality(delay=0.002, loss=0.01), size=4_000_000, rate=400e3)
+    assert_whole(outcome, 4_000_000)
+    assert (outcome.host.shut_at or 0.0) >= 4_000_000 / 400e3
+
+
+def test_reordering_alone_costs_less_than_a_tenth():
+    plain = transfer(Quality(delay=0.005), size=3_000_000).goodput(3_000_000)[0]
+    reordered = transfer(Quality(delay=0.005, reorder=0.01), size=3_000_000).goodput(3_000_000)[0]
+    assert reordered > 0.9 * plain
 
 
 def test_no_timer_is_left_when_it_is_over():
-    _, _, host, _ = transfer(Quality(), seed=1)
-    host.clock.run(lambda: False, limit=700.0)
-    assert host.finished is not None
-    assert host.connection.next_timeout() is None
+    outcome = transfer(Quality(), size=300_000)
+    outcome.host.clock.run(lambda: False, limit=700.0)
+    assert outcome.host.finished is not None
+    connection = outcome.host.connection
+    assert isinstance(connection, Connection)
+    assert connection.next_timeout() is None

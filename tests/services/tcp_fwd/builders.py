@@ -1,5 +1,6 @@
 """Builders that put a connection in a state, and a client's segments that show only the fields that matter."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from netstack.packet import tcp
@@ -37,10 +38,10 @@ class Bench:
     frames: list[Segment] = field(default_factory=list)
     others: list[Command] = field(default_factory=list)
 
-    def do(self, commands: list[Command]) -> "Bench":
+    def do(self, commands: Sequence[Command]) -> "Bench":
         for command in commands:
             if isinstance(command, Emit):
-                self.frames.append(parse(command.frame))
+                self.frames.append(parse(command.head + bytes(command.payload)))
             elif isinstance(command, Write):
                 self.written += command.data
             else:
@@ -49,7 +50,7 @@ class Bench:
 
     def receive(self, one: Segment) -> "Bench":
         self.do(self.connection.receive_segment(one, self.now))
-        return self.do(self.connection.flush())
+        return self.do(self.connection.flush(self.now))
 
     def host_sends(self, data: bytes) -> "Bench":
         return self.do(self.connection.socket_data(data, self.now))
@@ -59,7 +60,7 @@ class Bench:
 
     def host_takes(self, octets: int) -> "Bench":
         self.do(self.connection.socket_took(octets))
-        return self.do(self.connection.flush())
+        return self.do(self.connection.flush(self.now))
 
     def wait(self, seconds: float) -> "Bench":
         """Time passes; every timer that runs out on the way is handled at its time."""
@@ -67,7 +68,7 @@ class Bench:
         while (due := self.connection.next_timeout()) is not None and due <= end:
             self.now = max(self.now, due)
             self.do(self.connection.handle_timeout(self.now))
-            self.do(self.connection.flush())
+            self.do(self.connection.flush(self.now))
         self.now = end
         return self
 

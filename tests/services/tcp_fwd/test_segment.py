@@ -84,6 +84,38 @@ def test_more_than_a_segment_is_cut_by_the_kernel():
     assert len(frame) <= vnet.VNET_LEN + 65535
 
 
+@pytest.mark.parametrize("flow", [V4, V6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("mark", [vnet.NO_OFFLOAD, OFFLOADED], ids=["verified", "offloaded"])
+@pytest.mark.parametrize("whole", [bytes, memoryview])
+@pytest.mark.parametrize(
+    ("options", "left", "stamps"),
+    [
+        ([("NOP", None), ("NOP", None), ("Timestamp", (7, 9))], "", (7, 9)),
+        ([("NOP", None), ("NOP", None), ("Timestamp", (7, 9)), ("NOP", None), ("NOP", None), ("SAck", (1, 2))],
+         "0101 050a 00000001 00000002", (7, 9)),
+        ([("Timestamp", (7, 9)), ("NOP", None), ("NOP", None)], "080a 00000007 00000009 0101", (-1, -1)),
+        ([("NOP", None), ("NOP", None), ("SAck", (1, 2))], "0101 050a 00000001 00000002", (-1, -1)),
+        ([], "", (-1, -1)),
+    ],
+    ids=["timestamps alone", "and SACK behind", "in another order they are left to others", "SACK alone", "nothing"],
+)  # fmt: skip
+def test_timestamps_in_their_usual_place_are_read_at_once(flow, mark, whole, options, left, stamps):
+    one = parse(whole(mark + bytes(made_by_scapy(flow, flags="A", options=options) / b"payload")))
+    assert (one.tsval, one.tsecr) == stamps
+    assert one.options == bytes.fromhex(left)
+    assert one.payload == b"payload"
+
+
+@pytest.mark.parametrize("flow", [V4, V6], ids=["IPv4", "IPv6"])
+def test_a_head_with_timestamps_reads_back(flow):
+    emitter = Emitter(flow, 1460)
+    emitter.use_timestamps()
+    for size in (5, 5, 0, 5000, 5):
+        one = parse(emitter.head(1, 2, tcp.ACK, 3, size, 77, 88) + bytes(size))
+        assert (one.seq, one.ack, one.window, one.tsval, one.tsecr, len(one.payload)) == (1, 2, 3, 77, 88, size)
+    assert vnet.parse(emitter.head(1, 2, tcp.ACK, 3, 5000, 77, 88))[2:4] == ((72 if emitter.is_v6 else 52), 1448)
+
+
 @given(st.binary(max_size=200))
 def test_any_octets_are_a_segment_or_malformed(octets):
     with suppress(MalformedPacketError):

@@ -1,0 +1,45 @@
+"""What a client's SYN offers, and what the connection makes of it. No I/O, no clock.
+
+ECN (RFC 3168) is not among it: a SYN that asks for it gets a SYN-ACK without ECE, which refuses it, and nothing of ours
+is marked as capable of it.
+"""
+
+from typing import Final, NamedTuple
+
+from netstack.packet import tcp
+from services.tcp_fwd.receiving import WINDOW_SCALE
+from services.tcp_fwd.segment import Segment
+
+MIN_MSS: Final = 88  # octets; Linux's TCP_MIN_SND_MSS less the header: room for all options and 48 of data
+
+
+class Terms(NamedTuple):
+    """What both ends use."""
+
+    mss: int
+    """Octets of options and data in a segment to the client (RFC 6691)."""
+    window_scale: int | None
+    """The client's shift; None where neither end scales (RFC 7323 section 2.2)."""
+    sack: bool
+    tsval: int | None
+    """The timestamp of the SYN; None where neither end sends any."""
+
+
+def accept(syn: Segment, mss: int, *, is_v6: bool) -> Terms:
+    """The terms for a client that sent this SYN, over a link that leaves `mss` octets for options and data."""
+    options = tcp.parse_options(syn.options)
+    tsval = options.timestamps[0] if options.timestamps else syn.tsval if syn.tsval >= 0 else None
+    theirs = options.mss or (tcp.DEFAULT_MSS_V6 if is_v6 else tcp.DEFAULT_MSS_V4)
+    return Terms(max(min(mss, theirs), MIN_MSS), options.window_scale, options.sack_permitted, tsval)
+
+
+def answer(terms: Terms, mss: int, tsval: int) -> bytes:
+    """The options of the SYN-ACK: what the client offered and we take, and our own MSS."""
+    return tcp.emit_options(
+        tcp.Options(
+            mss=mss,
+            sack_permitted=terms.sack,
+            timestamps=None if terms.tsval is None else (tsval, terms.tsval),
+            window_scale=None if terms.window_scale is None else WINDOW_SCALE,
+        )
+    )
