@@ -1,0 +1,145 @@
+"""What holds of a connection after every event, whatever came before. Written down once: here.
+
+Towards the client (RFC 9293 section 3.4): what has a length lies within [SND.UNA, SND.NXT), the rest is an
+acknowledgement or a probe; SND.UNA only advances; what is acknowledged is never sent again; the octets of a sequence
+number never change. The acknowledgement number and the right edge of our window only advance.
+
+From the client: each octet is written once, in order, unchanged; never more waits for the host socket than the
+capacity, and nothing out of order beyond the window.
+
+An end: Finish comes once, and after it nothing; a closed connection has no timer; before the far end has accepted
+nothing is sent but a refusal.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from netstack.packet import tcp
+from netstack.packet.seqnum import MASK, diff
+from services.tcp_fwd.commands import Abort, Command, Connect, Emit, Finish, ShutdownWrite, Unreachable, Write
+from services.tcp_fwd.connection import Connection
+from services.tcp_fwd.receiving import MAX_BLOCKS
+from services.tcp_fwd.scoreboard import LOST, SACKED
+from services.tcp_fwd.segment import parse
+from services.tcp_fwd.sending import LIMIT
+from services.tcp_fwd.states import State
+
+
+@dataclass
+class Witness:
+    """Watches what a connection says and does."""
+
+    connection: Connection
+    iss: int
+    irs: int
+    client_octets: Callable[[int, int], bytes]
+    """The client's octets from a position on, so many of them."""
+    host_octets: Callable[[int, int], bytes]
+    written: int = 0
+    shut: bool = False
+    finished: bool = False
+    connected: bool = False
+    una: int = 0
+    last_ack: int | None = None
+    right_edge: int | None = None
+    largest_window: int = 0xFFFF
+    seen: list[str] = field(default_factory=list)
+
+    def watch(self, commands: list[Command]) -> None:
+        for command in commands:
+            assert not self.finished, "nothing comes after Finish"
+            self.seen.append(type(command).__name__)
+            match command:
+                case Emit():
+                    self._sent(parse(command.head + bytes(command.payload)))
+                case Write(data):
+                    assert not self.shut
+                    assert data == self.client_octets(self.written, len(data))
+                    self.written += len(data)
+                case Connect():
+                    assert not self.connected
+                case ShutdownWrite():
+                    assert not self.shut
+                    assert self.connection.receiver.pending == 0
+                    self.shut = True
+                case Finish():
+                    self.finished = True
+                case Abort() | Unreachable():
+                    pass
+        self.check()
+
+    def _sent(self, one) -> None:
+        sender = self.connection.sender
+        if one.flags & tcp.RST:
+            return
+        assert self.connected, "nothing but a refusal before the far end has accepted"
+        assert not one.flags & (tcp.ECE | tcp.CWR | tcp.URG)
+        assert one.flags & tcp.ACK
+        end = (one.seq + one.length) & MASK
+        if one.length:
+            assert diff(one.seq, sender.snd_una) >= 0, "what is acknowledged is not sent again"
+            assert diff(end, sender.snd_nxt) <= 0
+            at = diff(one.seq, self.iss) - 1
+            assert one.payload == self.host_octets(at, len(one.payload))
+        else:
+            assert diff(one.seq, sender.snd_nxt) in {0, -1}, "an acknowledgement, or a probe"
+        if self.last_ack is not None:
+            assert diff(one.ack, self.last_ack) >= 0, "an acknowledgement is not taken back"
+        self.last_ack = one.ack
+        if one.flags & tcp.SYN:
+            return  # its window is not scaled, and so may not say all of what was offered since
+        edge = (one.ack + (one.window << self.connection.receiver.scale)) & MASK
+        if self.right_edge is not None:
+            assert diff(edge, self.right_edge) > -(1 << self.connection.receiver.scale), "a window is not taken back"
+        self.right_edge = edge if self.right_edge is None or diff(edge, self.right_edge) > 0 else self.right_edge
+
+    def check(self) -> None:
+        connection = self.connection
+        receiver, sender = connection.receiver, connection.sender
+        position = diff(sender.snd_una, self.iss)
+        assert position >= self.una, "SND.UNA only advances"
+        self.una = position
+        assert 0 <= sender.in_flight <= LIMIT + 2
+        assert 0 <= receiver.pending <= receiver.capacity
+        assert 0 <= receiver.edge <= receiver.capacity
+        self._check_blocks()
+        self._check_runs()
+        if connection.state in {State.CLOSED, State.VERDICT, State.CONNECTING}:
+            assert connection.next_timeout() is None, "no timer is left"
+        if connection.state is State.ESTABLISHED and sender.in_flight:
+            assert sender.timer is not None, "what is unacknowledged has a timer"
+        if self.finished:
+            assert connection.state in {State.CLOSED, State.TIME_WAIT}
+            assert not connection.room()
+        assert min(connection.room(), 1 << 30) <= max(sender.snd_wnd, 0)
+
+    def _check_blocks(self) -> None:
+        receiver = self.connection.receiver
+        assert len(receiver.blocks) <= MAX_BLOCKS
+        before = 0
+        for block in receiver.blocks:
+            start = diff(block.seq, receiver.rcv_nxt)
+            assert before < start, "there is a hole before each block"
+            before = start + len(block.data)
+            first = diff(block.seq, self.irs) - 1
+            assert block.data == self.client_octets(first, len(block.data))
+        assert before <= receiver.edge
+
+    def _check_runs(self) -> None:
+        sender = self.connection.sender
+        position, absent = sender.snd_una, 0
+        for index, run in enumerate(sender.runs):
+            start = run.seq
+            if index == 0 and diff(start, position) < 0:
+                start = position  # trimmed when it is looked at
+            assert start == position
+            position = run.end
+            if run.state & (SACKED | LOST):
+                absent += (run.end - start) & MASK
+        if sender.runs:
+            assert position == sender.snd_nxt
+        else:
+            assert sender.snd_una == sender.snd_nxt
+        assert absent == sender.board.absent
+        assert 0 <= sender.inflation <= max(sender.in_flight, 0)
+        assert sender.congestion.cwnd > 0

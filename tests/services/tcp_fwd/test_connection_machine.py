@@ -1,0 +1,223 @@
+"""Any sequence of segments, verdicts, socket events and timeouts keeps what tests.services.tcp_fwd.invariants says.
+
+The client is sane half of the time: its segments then continue what it has sent, and acknowledge what it may. The other
+half it sends anything that its sequence numbers and flags can say.
+"""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from netstack.packet import tcp
+from netstack.packet.reason import Reason
+from netstack.packet.seqnum import MASK
+from services.tcp_fwd.connection import Connection
+from services.tcp_fwd.segment import Emitter
+from services.tcp_fwd.states import HOST_SENDS, State
+from tests.services.tcp_fwd.builders import FLOW, MSS, segment
+from tests.services.tcp_fwd.invariants import Witness
+
+IRS = 0xFFFFFF00  # both directions cross the end of the circle
+ISS = 0xFFFFFE00
+BEFORE_SYN_ACK = {State.VERDICT, State.CONNECTING}
+
+
+PATTERN = bytes((n * 7 + 1) & 0xFF for n in range(251)) * 10_000
+
+
+def client_octets(position: int, size: int) -> bytes:
+    start = position % 251
+    return PATTERN[start : start + size]
+
+
+def host_octets(position: int, size: int) -> bytes:
+    start = (position + 100) % 251
+    return PATTERN[start : start + size]
+
+
+class ConnectionMachine(RuleBasedStateMachine):
+    @initialize(
+        options=st.builds(
+            tcp.Options, mss=st.sampled_from([None, 64, 100, 1460]), window_scale=st.sampled_from([None, 0, 7]),
+            sack_permitted=st.booleans(), timestamps=st.sampled_from([None, (50, 0)]), sack=st.just(()),
+        ),
+        window=st.sampled_from([0, 100, 0xFFFF]),
+    )  # fmt: skip
+    def open(self, options: tcp.Options, window: int) -> None:
+        self.now = 100.0
+        self.stamped = options.timestamps is not None
+        self.tsval = 50
+        self.nxt = 0  # the client's octets that it has sent in order
+        self.fin_at: int | None = None
+        self.took = 0
+        syn = segment(seq=IRS, ack=0, flags=tcp.SYN, window=window, options=tcp.emit_options(options))
+        self.connection = Connection(syn, Emitter(FLOW, MSS), iss=ISS, now=self.now, idle_timeout=600.0)
+        self.witness = Witness(self.connection, ISS, IRS, client_octets, host_octets)
+
+    def do(self, commands) -> None:
+        self.witness.watch(commands)
+        if self.witness.finished:
+            return
+        self.witness.watch(self.connection.flush(self.now))
+
+    def over(self) -> bool:
+        return not hasattr(self, "witness") or self.witness.finished
+
+    # --- the tracker and the host socket ------------------------------------------------------------------------------
+
+    @precondition(lambda self: not self.over() and self.connection.state is State.VERDICT)
+    @rule(refusal=st.sampled_from([None, None, None, Reason.NOT_WHITELISTED]), answer=st.booleans())
+    def verdict(self, refusal, answer) -> None:
+        self.do(self.connection.verdict(refusal, answer=answer))
+
+    @precondition(lambda self: not self.over() and self.connection.state is State.CONNECTING)
+    @rule()
+    def socket_connected(self) -> None:
+        self.witness.connected = True
+        self.do(self.connection.socket_connected(self.now))
+
+    @precondition(lambda self: not self.over() and self.connection.state is State.CONNECTING)
+    @rule(reason=st.sampled_from([Reason.CONNECTION_REFUSED, Reason.NET_UNREACHABLE, Reason.CONNECT_TIMEOUT]))
+    def socket_refused(self, reason) -> None:
+        self.do(self.connection.socket_refused(reason))
+
+    @precondition(lambda self: not self.over() and self.connection.state in HOST_SENDS)
+    @rule(size=st.integers(1, 70000), idle=st.booleans())
+    def socket_data(self, size, idle) -> None:
+        room = self.connection.room(self.now if idle else None)
+        size = min(size, room, self.connection.emitter.max_payload)
+        if size > 0:
+            at = (self.connection.sender.snd_nxt - ISS - 1) & MASK
+            self.do(self.connection.socket_data(host_octets(at, size), self.now))
+
+    @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK)
+    @rule()
+    def socket_ended(self) -> None:
+        if not self.connection.host_ended:
+            self.do(self.connection.socket_ended(self.now))
+
+    @precondition(lambda self: not self.over() and self.connection.receiver.pending)
+    @rule(share=st.floats(0, 1))
+    def socket_took(self, share) -> None:
+        octets = round(self.connection.receiver.pending * share)
+        self.took += octets
+        self.do(self.connection.socket_took(octets))
+
+    @precondition(lambda self: not self.over())
+    @rule(reset=st.booleans(), sure=st.integers(0, 9))
+    def ends_suddenly(self, reset, sure) -> None:
+        if sure:
+            return
+        end = self.connection.socket_reset if reset else self.connection.abort
+        self.do(end(Reason.SOCKET_ERROR))
+
+    @precondition(lambda self: not self.over())
+    @rule(mtu=st.integers(0, 2000))
+    def path_mtu(self, mtu) -> None:
+        self.do(self.connection.path_mtu(mtu, self.now))
+
+    # --- the client ---------------------------------------------------------------------------------------------------
+
+    def send(self, *, seq: int, ack: int, flags: int, window: int, length: int, options: bytes = b"") -> None:
+        """seq and length count octets of the client's stream, which are always the same."""
+        if self.fin_at is not None:
+            length = min(length, max(self.fin_at - seq, 0))
+        data = client_octets(seq, length)
+        one = segment(
+            seq=IRS + 1 + seq, ack=ack, flags=flags, window=window, data=data, options=options
+        )  # fmt: skip
+        if self.stamped:
+            one = one._replace(tsval=self.tsval, tsecr=self.connection.sender.stamp(self.now - 0.05))
+        self.do(self.connection.receive_segment(one, self.now))
+
+    def acknowledgeable(self, share: float) -> int:
+        sender = self.connection.sender
+        return (sender.snd_una + round(sender.in_flight * share)) & MASK
+
+    @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK)
+    @rule(
+        length=st.integers(0, 3000), share=st.sampled_from([0.0, 0.3, 1.0]), window=st.sampled_from([0, 500, 0xFFFF]),
+        fin=st.integers(0, 9),
+    )  # fmt: skip
+    def sane_segment(self, length, share, window, fin) -> None:
+        self.tsval += 1
+        length = min(length, self.connection.receiver.edge)
+        seq = (self.connection.receiver.rcv_nxt - IRS - 1) & MASK
+        flags = tcp.ACK
+        if self.connection.state in {State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK, State.TIME_WAIT}:
+            length = 0
+        elif fin == 0 and self.fin_at is None:
+            self.fin_at = seq + length
+        if self.fin_at is not None and seq + length >= self.fin_at >= seq:
+            flags |= tcp.FIN
+        self.send(seq=seq, ack=self.acknowledgeable(share), flags=flags, window=window, length=length)
+
+    @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK)
+    @rule(ahead=st.integers(-3000, 9000), length=st.integers(0, 3000), share=st.sampled_from([0.0, 1.0]))
+    def data_out_of_order(self, ahead, length, share) -> None:
+        self.tsval += 1
+        seq = max(((self.connection.receiver.rcv_nxt - IRS - 1) & MASK) + ahead, 0)
+        if self.connection.state not in {State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK, State.TIME_WAIT}:
+            self.send(seq=seq, ack=self.acknowledgeable(share), flags=tcp.ACK, window=0xFFFF, length=length)
+
+    @precondition(lambda self: not self.over() and self.connection.sender.in_flight > 1)
+    @rule(
+        edges=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1, max_size=3),
+        share=st.sampled_from([0.0, 0.1]), old=st.booleans(),
+    )  # fmt: skip
+    def selective_acknowledgement(self, edges, share, old) -> None:
+        sender = self.connection.sender
+        blocks = [tuple(sorted((self.acknowledgeable(left), self.acknowledgeable(right)))) for left, right in edges]
+        if old:
+            blocks.insert(0, ((sender.snd_una - 100) & MASK, sender.snd_una))
+        self.send(
+            seq=(self.connection.receiver.rcv_nxt - IRS - 1) & MASK, ack=self.acknowledgeable(share), flags=tcp.ACK,
+            window=0xFFFF, length=0, options=tcp.emit_sack(blocks[:3]),
+        )  # fmt: skip
+
+    @precondition(lambda self: not self.over())
+    @rule(
+        seq=st.integers(-2000, 5000), ack=st.integers(-5000, 5000) | st.integers(-(1 << 31), 1 << 31),
+        flags=st.integers(0, 255), window=st.integers(0, 0xFFFF), length=st.integers(0, 100),
+        stamp=st.integers(-5, 5), options=st.sampled_from([b"", b"\x01\x01\x05\x0a" + bytes(8), b"\x08"]),
+    )  # fmt: skip
+    def any_segment(self, seq, ack, flags, window, length, stamp, options) -> None:
+        self.tsval += stamp
+        number = max(((self.connection.receiver.rcv_nxt - IRS - 1) & MASK) + seq, 0)
+        if flags & tcp.FIN:
+            if self.fin_at is not None:
+                flags &= ~tcp.FIN
+            elif number >= (self.connection.receiver.rcv_nxt - IRS - 1) & MASK:
+                self.fin_at = number + length
+        ack = (self.connection.sender.snd_una + ack) & MASK
+        self.send(seq=number, ack=ack, flags=flags, window=window, length=length, options=options)
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: not self.over())
+    @rule(seconds=st.sampled_from([0.001, 0.01, 0.06, 0.3, 2.0, 30.0, 400.0]))
+    def wait(self, seconds) -> None:
+        end = self.now + seconds
+        fired = 0
+        while not self.over() and (due := self.connection.next_timeout()) is not None and due <= end:
+            self.now = max(self.now, due)
+            self.do(self.connection.handle_timeout(self.now))
+            fired += 1
+            assert fired < 300, "timers do not spin"
+        self.now = end
+
+    @precondition(lambda self: self.over())
+    @rule()
+    def after_the_end(self) -> None:
+        """The shell has forgotten it; a timer that was under way does nothing."""
+        if self.connection.state is State.CLOSED:
+            assert self.connection.handle_timeout(self.now) == ()
+
+    @invariant()
+    def holds(self) -> None:
+        if hasattr(self, "witness"):
+            self.witness.check()
+
+
+TestConnectionMachine = ConnectionMachine.TestCase
+TestConnectionMachine.settings = settings(max_examples=100, stateful_step_count=50)
