@@ -14,15 +14,21 @@ is back; only what had already left for a hub that died is lost with it. A close
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import zmq
 
+from netstack.wire.curve import TCP, Curve, join, serve
 from netstack.wire.messages import MalformedFrameError, Message, pack, unpack
+from netstack.wire.watch import Entrance, Entry
+
+if TYPE_CHECKING:
+    from netstack.wire.doorman import Doorman
 
 BURST: Final = 64  # messages per turn of the loop
 
@@ -38,24 +44,37 @@ _Socket: Final = cast("Any", zmq.backend).Socket
 
 _RECONNECT: Final = 50  # milliseconds; a service is back within 2 s, and its workers find it soon after
 _RECONNECT_MAX: Final = 500  # milliseconds
+_JOIN_AGAIN: Final = 2.0  # seconds after another host has refused us
 _EVENTS_HIGH_WATER: Final = 1000  # messages
 
 _log = logging.getLogger(__name__)
 
 
+Endpoints = str | tuple[str, ...]
+"""Where a socket is bound; those at tcp:// come last, since they take other options."""
+
+
 class Bus:
     """The ZeroMQ context of a process, and what is common to its sockets."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, on_malformed: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        on_malformed: Callable[[], None] | None = None,
+        curve: Curve | None = None,
+    ) -> None:
+        """`curve` secures the endpoints at tcp://, which there are where an instance goes over several hosts."""
         self.loop = loop
         self.context = zmq.Context()
+        self.curve = curve
+        self._doorman: Doorman | None = None
         self.on_malformed = on_malformed or (lambda: None)
         self.ports: set[_Port] = set()
         """The open sockets."""
 
     def hub(
         self,
-        endpoint: str,
+        endpoint: "Endpoints",
         on_message: Callable[[bytes, Message], None],
         *,
         high_water: int = 256,
@@ -77,7 +96,7 @@ class Bus:
         """Connect a DEALER. It reconnects by itself; on_room is called when a congested peer has sent everything."""
         return Peer(self, endpoint, identity, on_message, high_water, on_drained, on_room)
 
-    def publisher(self, endpoint: str, *, bind: bool = False) -> "Publisher":
+    def publisher(self, endpoint: "Endpoints", *, bind: bool = False) -> "Publisher":
         """An XPUB: publishes by topic and knows which topics anybody listens to."""
         return Publisher(self, endpoint, bind=bind)
 
@@ -91,7 +110,17 @@ class Bus:
         """Close every socket; what is queued has `linger` seconds to leave."""
         for port in list(self.ports):
             port.close(linger)
+        if self._doorman is not None:
+            self._doorman.stop()
         self.context.term()
+
+    def secure(self, socket: "zmq.Socket[bytes]", endpoint: str) -> None:
+        """Have an endpoint that the socket is about to bind be for other hosts."""
+        if self.curve is not None and self._doorman is None:
+            from netstack.wire.doorman import Doorman  # noqa: PLC0415 - slow to import, and seldom needed
+
+            self._doorman = Doorman(self.context, self.curve)
+        serve(socket, endpoint, self.curve)
 
 
 class _Port:
@@ -114,20 +143,42 @@ class _Port:
         self._bursting = False
         self._unsure = False  # something was sent since the last receive that found nothing
         self._closed = False
+        self._monitor: Entrance | Entry | None = None  # where another host is at the far end
 
-    def _bind(self, endpoint: str) -> None:
-        try:
-            self.socket.bind(endpoint)
-        except zmq.ZMQError as error:
-            self.close()
-            raise OSError(error.errno, f"cannot bind {endpoint}: {error.strerror}") from None
+    def _bind(self, endpoints: Endpoints) -> None:
+        for endpoint in (endpoints,) if isinstance(endpoints, str) else endpoints:
+            try:
+                if endpoint.startswith(TCP):
+                    self._bus.secure(self.socket, endpoint)
+                    self._monitor = Entrance(self._loop, self.socket, has_keys=self._bus.curve is not None)
+                self.socket.bind(endpoint)
+            except zmq.ZMQError as error:
+                self.close()
+                raise OSError(error.errno, f"cannot bind {endpoint}: {error.strerror}") from None
         self._watch()
 
     def _connect(self, endpoint: str) -> None:
         self.socket.reconnect_ivl = _RECONNECT
         self.socket.reconnect_ivl_max = _RECONNECT_MAX
+        if endpoint.startswith(TCP):
+            curve = self._bus.curve
+            join(self.socket, endpoint, curve)
+            refused = partial(self._refused, endpoint)
+            self._monitor = Entry(self._loop, self.socket, endpoint, curve.public if curve else b"", refused)
         self.socket.connect(endpoint)
         self._watch()
+
+    def _refused(self, endpoint: str) -> None:
+        """libzmq gives up on who refused us, but that may be put right over there."""
+        self._loop.call_later(_JOIN_AGAIN, self._connect_again, endpoint)
+
+    def _connect_again(self, endpoint: str) -> None:
+        if self._closed:
+            return
+        with contextlib.suppress(zmq.ZMQError):  # it has forgotten the endpoint
+            self.socket.disconnect(endpoint)
+        self.socket.connect(endpoint)
+        self._recheck()
 
     def _watch(self) -> None:
         self._loop.add_reader(self._fd, self._drain)
@@ -213,6 +264,8 @@ class _Port:
         self._closed = True
         self._bus.ports.discard(self)
         self._loop.remove_reader(self._fd)
+        if self._monitor is not None:
+            self._monitor.close()
         self.socket.close(linger=int(linger * 1000))
 
 
@@ -222,7 +275,7 @@ class Hub(_Port):
     def __init__(
         self,
         bus: Bus,
-        endpoint: str,
+        endpoint: Endpoints,
         on_message: Callable[[bytes, Message], None],
         high_water: int,
         on_drained: Callable[[], None] | None,
@@ -338,7 +391,7 @@ class Peer(_Port):
 class Publisher(_Port):
     """An XPUB that connects to the proxy, or binds where there is none. A full queue drops: events are best effort."""
 
-    def __init__(self, bus: Bus, endpoint: str, *, bind: bool) -> None:
+    def __init__(self, bus: Bus, endpoint: Endpoints, *, bind: bool) -> None:
         super().__init__(bus, zmq.XPUB, _EVENTS_HIGH_WATER, None)
         self.topics: set[bytes] = set()
         """What anybody listens to: prefixes, as subscribed."""
@@ -348,6 +401,7 @@ class Publisher(_Port):
         else:
             # What a proxy that died had subscribed to is unsubscribed, or it would seem wanted for ever.
             self.socket.immediate = True
+            assert isinstance(endpoint, str)
             self._connect(endpoint)
 
     def wants(self, topic: bytes) -> bool:

@@ -7,7 +7,9 @@
     events-out tracker XPUB    ->  SUB     commands
     dns        dns_filter, one listening stream socket per worker  <-  tcp_fwd (TCP to port 53)
 
-The links are Unix sockets in the instance's directory, which only its owner may enter (mode 0700).
+The links are Unix sockets in the instance's directory, which only its owner may enter (mode 0700). Where the instance
+goes over several hosts, tun_io and tracker are on the same one; their sockets are bound at ports of that host as well,
+and the processes of the others connect to those. The last line stays within each host.
 """
 
 from dataclasses import dataclass
@@ -22,6 +24,9 @@ DNS_STAGES: Final = ("tracker", "dns_filter")
 
 WORKER_STAGES: Final = ("dns_filter", "tcp_fwd", "udp_fwd")
 """Those that connect to tun_io and can be scaled."""
+
+LINKS: Final = ("packets", "whitelist", "changes", "events-in", "events-out")
+"""Those that may go between hosts, in the order of their ports, of which `links.listen` names the first."""
 
 _MAX_PATH: Final = 107  # octets; sockaddr_un.sun_path less its final zero (unix(7))
 _LONGEST: Final = "/dns/" + "x" * 32
@@ -38,9 +43,15 @@ def stages_of(mode: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Topology:
-    """The endpoints of one instance, whose sockets live in `directory`."""
+    """The endpoints of one instance, whose sockets live in `directory`.
+
+    With `listen` (tcp://ADDRESS:PORT) other hosts reach those that are bound here; with `connect` what would be bound
+    is on another host.
+    """
 
     directory: Path
+    listen: str = ""
+    connect: str = ""
 
     def __post_init__(self) -> None:
         length = len(str(self.directory).encode()) + len(_LONGEST)
@@ -53,27 +64,27 @@ class Topology:
     @property
     def packets(self) -> str:
         """Where tun_io meets the workers."""
-        return f"ipc://{self.directory}/packets"
+        return self._reached("packets")
 
     @property
     def whitelist(self) -> str:
         """Where the tracker is asked and told."""
-        return f"ipc://{self.directory}/whitelist"
+        return self._reached("whitelist")
 
     @property
     def changes(self) -> str:
         """Where the tracker publishes changes of leases."""
-        return f"ipc://{self.directory}/changes"
+        return self._reached("changes")
 
     @property
     def events_in(self) -> str:
         """Where every process publishes events."""
-        return f"ipc://{self.directory}/events-in"
+        return self._reached("events-in")
 
     @property
     def events_out(self) -> str:
         """Where commands subscribe to events."""
-        return f"ipc://{self.directory}/events-out"
+        return self._reached("events-out")
 
     @property
     def dns(self) -> Path:
@@ -84,3 +95,17 @@ class Topology:
     def notify(self) -> Path:
         """The supervisor's datagram socket for readiness (sd_notify(3))."""
         return self.directory / "notify"
+
+    def bound(self, endpoint: str) -> tuple[str, ...]:
+        """Where the process that binds this endpoint, one of the above, is reached: here, and from other hosts."""
+        if not self.listen:
+            return (endpoint,)
+        return endpoint, _at_port(self.listen, endpoint.rpartition("/")[2])
+
+    def _reached(self, link: str) -> str:
+        return _at_port(self.connect, link) if self.connect else f"ipc://{self.directory}/{link}"
+
+
+def _at_port(first: str, link: str) -> str:
+    host, _, port = first.rpartition(":")
+    return f"{host}:{int(port) + LINKS.index(link)}"

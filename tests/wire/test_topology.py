@@ -25,6 +25,24 @@ def test_no_two_links_share_a_path() -> None:
     assert len(set(links)) == len(links)
 
 
+def test_between_hosts_each_link_has_a_port_of_its_own() -> None:
+    far = Topology(Path("/r"), connect="tcp://[2001:db8::1]:5700")
+    assert far.packets == "tcp://[2001:db8::1]:5700"
+    assert far.whitelist == "tcp://[2001:db8::1]:5701"
+    assert far.changes == "tcp://[2001:db8::1]:5702"
+    assert far.events_in == "tcp://[2001:db8::1]:5703"
+    assert far.events_out == "tcp://[2001:db8::1]:5704"
+    assert far.dns == Path("/r/dns"), "DNS over TCP stays within the host"
+
+
+def test_what_is_reached_from_other_hosts_is_reached_in_the_directory_too() -> None:
+    alone = Topology(Path("/r"))
+    assert alone.bound(alone.packets) == ("ipc:///r/packets",)
+    near = Topology(Path("/r"), listen="tcp://198.18.7.1:5700")
+    assert near.bound(near.packets) == ("ipc:///r/packets", "tcp://198.18.7.1:5700")
+    assert near.bound(near.events_out) == ("ipc:///r/events-out", "tcp://198.18.7.1:5704")
+
+
 def test_workers_are_stages() -> None:
     assert set(WORKER_STAGES) < set(STAGES)
 
