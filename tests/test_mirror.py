@@ -13,6 +13,7 @@ EXCEPTIONS: Final = {
     "netstack/cli/commands/demo_command.py": "calls netstack.cli.demo: tests/cli/test_demo.py",
     "netstack/cli/commands/deny_command.py": "a command: tests/cli/test_main.py and tests/e2e/test_commands.py",
     "netstack/cli/commands/exec_command.py": "a command: tests/cli/test_main.py and tests/e2e/test_command.py",
+    "netstack/cli/commands/keys_command.py": "a command: tests/cli/test_main.py",
     "netstack/cli/commands/leases_command.py": "a command: tests/cli/test_main.py and tests/e2e/test_commands.py",
     "netstack/cli/commands/pause_command.py": "a command: tests/cli/test_main.py and tests/e2e/test_commands.py",
     "netstack/cli/commands/recover_command.py": "a command: tests/cli/test_main.py and test_rundir.py beside it",

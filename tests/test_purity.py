@@ -57,6 +57,7 @@ PURE_KERNEL: Final = {
     "netstack.wire.topology",
     "netstack.runtime.config",
     "netstack.runtime.counters",
+    "netstack.runtime.farclock",
     "netstack.runtime.leased_names",
     "netstack.runtime.namerulings",
     "netstack.runtime.refusals",

@@ -7,6 +7,7 @@ from typing import Final
 
 from netstack.runtime.service import SAMPLE_TOPIC
 from netstack.wire.bus import Bus
+from netstack.wire.curve import Curve
 from netstack.wire.messages import Message, Sample
 from netstack.wire.topology import Topology
 
@@ -14,7 +15,7 @@ _AT_MOST: Final = 1.0  # seconds for an answer; it takes milliseconds
 _QUIET: Final = 0.25  # seconds without an answer, where nobody knows how many there are
 
 
-async def samples(topology: Topology, expected: Collection[str]) -> list[Sample]:
+async def samples(topology: Topology, expected: Collection[str], curve: Curve | None = None) -> list[Sample]:
     """What the processes answer; returns as soon as all expected workers have. Those that hang are not in it."""
     loop = asyncio.get_running_loop()
     answers: dict[str, Sample] = {}
@@ -25,7 +26,7 @@ async def samples(topology: Topology, expected: Collection[str]) -> list[Sample]
             answers[message.worker] = message
             came.set()
 
-    bus = Bus(loop)
+    bus = Bus(loop, curve=curve)
     try:
         bus.subscriber(topology.events_out, [SAMPLE_TOPIC + b"." + secrets.token_hex(8).encode()], on_message)
         until = loop.time() + _AT_MOST

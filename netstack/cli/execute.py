@@ -16,6 +16,8 @@ from netstack.cli.signals import ENDING, PASSED_ON, SI_KERNEL, Signals
 from netstack.cli.supervisor import NotReadyError, Supervisor
 from netstack.runtime import log
 from netstack.runtime.config import Config
+from netstack.runtime.links import check_stages
+from netstack.wire.topology import STAGES
 
 _COMMAND: Final = "exec"
 
@@ -24,6 +26,8 @@ def run(common: Common, config: Config, argv: Sequence[str]) -> int:
     """The command's exit code; raises CommandError where it could not be run."""
     if config.mode != "firewall":
         raise UsageError('mode = "dns" captures no command: use `netstack up`, or leave mode = "firewall"')
+    check_stages(config, STAGES)
+    secret = pipeline.secret_of(config)
     config = pipeline.speak(config, common, unless_asked="warning")
     log.set_up(config.log.level, config.log.format, "supervisor")
     identity = caller()
@@ -38,7 +42,8 @@ def run(common: Common, config: Config, argv: Sequence[str]) -> int:
     try:
         sandbox = Sandbox.create(config, identity, hidden=(run_dir,))
         try:
-            launch, notify = pipeline.furnish(instance.directory, config, pipeline.account_for(config, run_dir))
+            account = pipeline.account_for(config, run_dir)
+            launch, notify = pipeline.furnish(instance.directory, config, account, secret=secret)
             with notify:
                 return asyncio.run(Session(config, sandbox, signals).run(launch, notify, argv))
         except (SandboxError, NotReadyError) as error:

@@ -19,6 +19,7 @@ from netstack.cli.signals import ENDING, Signals
 from netstack.cli.supervisor import READY_WITHIN, NotReadyError, Supervisor
 from netstack.runtime import log
 from netstack.runtime.config import Config
+from netstack.runtime.links import check_stages
 from netstack.runtime.listening import ListenError, open_listeners
 from netstack.runtime.service import DEFAULT_INSTANCE
 from netstack.runtime.values import parse_listen
@@ -42,6 +43,8 @@ class Stages:
 
 def run(common: Common, config: Config) -> int:
     """The whole pipeline, until a signal ends it; raises CommandError where it could not be started."""
+    check_stages(config, stages_of(config.mode))
+    secret = pipeline.secret_of(config)
     config = pipeline.speak(config, common, unless_asked=config.log.level)
     log.set_up(config.log.level, config.log.format, "supervisor")
     signals = Signals(ENDING)
@@ -57,7 +60,8 @@ def run(common: Common, config: Config) -> int:
             namespace = _opened(config, manifest)
             stack.callback(namespace.close)
             tun = namespace.tun_fd
-        launch, notify = pipeline.furnish(instance.directory, config, pipeline.account_for(config, run_dir))
+        account = pipeline.account_for(config, run_dir)
+        launch, notify = pipeline.furnish(instance.directory, config, account, secret=secret)
         stack.enter_context(notify)
         session = Session(config, stages_of(config.mode), signals, _usage(config, common))
         return _ran(session, replace(launch, listeners=listeners), notify, tun)
@@ -65,6 +69,8 @@ def run(common: Common, config: Config) -> int:
 
 def run_stages(common: Common, config: Config, stages: Stages) -> int:
     """Single stages of an instance whose others run elsewhere, in containers say: nothing shared is removed."""
+    check_stages(config, stages.names)
+    secret = pipeline.secret_of(config)
     config = pipeline.speak(config, common, unless_asked=config.log.level)
     log.set_up(config.log.level, config.log.format, "supervisor")
     useless = [name for name in stages.names if name not in stages_of(config.mode)]
@@ -91,9 +97,9 @@ def run_stages(common: Common, config: Config, stages: Stages) -> int:
         directory.mkdir(mode=0o700, exist_ok=True)
         suffix = "-" + "+".join(stages.names)
         stack.enter_context(rundir.held(directory / f"{rundir.STAGES_LOCK}{suffix}.lock"))
-        launch, notify = pipeline.furnish(directory, config, Account(), suffix)
+        launch, notify = pipeline.furnish(directory, config, Account(), suffix, secret)
         stack.enter_context(notify)
-        for path in (launch.config, launch.notify, launch.roster):
+        for path in (launch.config, launch.notify, launch.roster, directory / f"{pipeline.KEY_FILE}{suffix}"):
             stack.callback(Path.unlink, path, missing_ok=True)
         greeting = f"{', '.join(stages.names)} of instance {directory.name}: ready"
         launch = replace(launch, listeners=listeners)

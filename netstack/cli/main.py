@@ -8,7 +8,7 @@ from typer.core import TyperCommand, TyperGroup
 
 COMMANDS: Final = (
     *("demo", "exec", "up", "check", "status", "leases", "why", "allow", "deny", "revoke", "pause"),
-    *("trace", "recover", "version"),
+    *("trace", "keys", "recover", "version"),
 )
 """In the order in which --help shows them; each is a module `netstack.cli.commands.<name>_command` with an `app`."""
 

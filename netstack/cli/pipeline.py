@@ -12,9 +12,14 @@ from netstack.cli import roster, rundir
 from netstack.cli.account import Account, choose
 from netstack.cli.options import Common
 from netstack.cli.process import Launch
+from netstack.runtime import keys
 from netstack.runtime.config import Config, Log
+from netstack.runtime.links import curve_of
 from netstack.runtime.load import dump
 from netstack.runtime.values import CACHE_DIRECTORY
+
+KEY_FILE: Final = "links.key"
+"""In an instance's directory: the services' own copy of the secret key."""
 
 _LEVELS: Final = {1: "info", 2: "debug"}  # by the number of -v
 
@@ -51,8 +56,27 @@ def account_for(config: Config, run_dir: Path) -> Account:
     return choose(run_dir, [Path(path) for path in ours if path])
 
 
-def furnish(directory: Path, config: Config, account: Account, suffix: str = "") -> tuple[Launch, socket.socket]:
-    """Put the effective configuration and the socket for readiness where services find them, and make them theirs."""
+def secret_of(config: Config) -> bytes:
+    """This host's secret key for links between hosts; b"" for none. Raises ConfigError where it cannot be read."""
+    curve = curve_of(config)
+    return curve.secret if curve is not None else b""
+
+
+def furnish(
+    directory: Path, config: Config, account: Account, suffix: str = "", secret: bytes = b""
+) -> tuple[Launch, socket.socket]:
+    """Put the effective configuration and the socket for readiness where services find them, and make them theirs.
+
+    `secret` is the key of links.key_file, which they get as a file of their own: the user that they are may be none who
+    may read the other.
+    """
+    given = []
+    if secret:
+        given = [directory / f"{KEY_FILE}{suffix}"]
+        given[0].unlink(missing_ok=True)
+        keys.write(given[0], secret)
+        links = msgspec.structs.replace(config.links, key_file=str(given[0]))
+        config = msgspec.structs.replace(config, links=links)
     path = directory / f"config{suffix}.toml"
     path.write_text(dump(config), encoding="utf-8")
     notify_path = directory / f"notify{suffix}"
@@ -61,7 +85,7 @@ def furnish(directory: Path, config: Config, account: Account, suffix: str = "")
     notify.bind(str(notify_path))
     if account.uid is not None and account.gid is not None:
         _make_cache(config, account.uid, account.gid)
-        for each in (path, notify_path, directory):
+        for each in (*given, path, notify_path, directory):
             os.chown(each, account.uid, account.gid)
     launch = Launch(
         run_dir=directory.parent,

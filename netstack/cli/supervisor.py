@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import time
@@ -23,6 +24,7 @@ from netstack.wire.topology import STAGES, stages_of
 
 READY_WITHIN: Final = 10.0  # seconds from the start of a process to its "ready"
 TERM_WITHIN: Final = 1.5  # seconds from SIGTERM to SIGKILL
+_HOST: Final = 18  # characters of the host in a worker's name, which has 32 at most
 _NOTE: Final = 4096  # octets; more than any sd_notify message of ours
 
 _log = logging.getLogger("netstack.supervisor")
@@ -35,8 +37,8 @@ class NotReadyError(Exception):
 class _Worker:
     """One place in the roster: the process that has it now, and the memory of those before."""
 
-    def __init__(self, stage: str, number: int) -> None:
-        self.entry = ProcessEntry(stage, f"{stage}-{number}")
+    def __init__(self, stage: str, number: int, host: str) -> None:
+        self.entry = ProcessEntry(stage, "-".join(filter(None, (stage, str(number), host))))
         self.policy = RestartPolicy()
         self.process: Process | None = None
         self.tun_link: socket.socket | None = None
@@ -61,14 +63,16 @@ class Supervisor:
 
     def start(self, config: Config, stages: Sequence[str] = STAGES) -> None:
         """Start every worker of these stages; they start side by side."""
+        # Names are unique in the instance: those of workers for another host's tun_io say where they are.
+        host = re.sub(r"[^A-Za-z0-9_]", "-", socket.gethostname())[:_HOST] if config.links.connect else ""
         for stage in STAGES:
             if stage in stages:
                 for number in range(getattr(config.workers, stage, 1)):
-                    worker = _Worker(stage, number)
+                    worker = _Worker(stage, number, host)
                     self._workers[worker.entry.worker] = worker
                     self._roster.processes.append(worker.entry)
         self._roster.stages = list(stages_of(config.mode))
-        self._roster.complete = set(stages) >= set(self._roster.stages)
+        self._roster.complete = set(stages) >= set(self._roster.stages) and not config.links.listen
         for worker in self._workers.values():
             self._spawn(worker)
         self._publish()

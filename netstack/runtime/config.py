@@ -169,6 +169,17 @@ class Trace(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     sample: Annotated[int, Meta(ge=0)] = 0
 
 
+class Links(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The links between the hosts of an instance, where it has several."""
+
+    listen: str = ""  # tcp://ADDRESS:PORT: other hosts reach tun_io and tracker there, and at the four ports after it
+    connect: str = ""  # the same, of the host where tun_io and tracker are
+    key_file: str = ""  # this host's secret key
+    server_key: str = ""  # the public key of the host of `connect`
+    peers: dict[str, str] = {}  # name of a host that may connect -> its public key
+    insecure: bool = False  # without keys, beyond this host's loopback
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole configuration."""
 
@@ -189,3 +200,4 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     metrics: Metrics = Metrics()
     otel: Otel = Otel()
     trace: Trace = Trace()
+    links: Links = Links()

@@ -21,10 +21,13 @@ from netstack.packet.reason import Reason
 from netstack.runtime import log
 from netstack.runtime.config import Config, ConfigError
 from netstack.runtime.counters import Counters
+from netstack.runtime.farclock import FarClock
+from netstack.runtime.links import INSECURE, check_stages, curve_of, exposed, topology_of
 from netstack.runtime.load import load
 from netstack.runtime.memory import collect_rarely, keep_freed_memory
 from netstack.runtime.trace import Tracer
 from netstack.wire.bus import Bus, Publisher
+from netstack.wire.curve import Curve
 from netstack.wire.topology import RunDirError, Topology
 
 SAMPLE_TOPIC: Final = b"sample"
@@ -39,7 +42,7 @@ _log = logging.getLogger(__name__)
 class Runtime:
     """What every service is given."""
 
-    def __init__(self, stage: str, worker: str, config: Config, topology: Topology) -> None:
+    def __init__(self, stage: str, worker: str, config: Config, topology: Topology, curve: Curve | None = None) -> None:
         self.stage = stage
         self.worker = worker
         """The name of this process, unique in the instance, and its identity on the links."""
@@ -47,10 +50,12 @@ class Runtime:
         self.topology = topology
         self.loop = asyncio.get_running_loop()
         self.counters = Counters()
-        self.bus = Bus(self.loop, on_malformed=lambda: self.counters.drop(Reason.MALFORMED_FRAME))
+        self.curve = curve
+        """The keys of the links between hosts, where there are such links and they have keys."""
+        self.bus = Bus(self.loop, on_malformed=lambda: self.counters.drop(Reason.MALFORMED_FRAME), curve=curve)
         self.events: Publisher = self.bus.publisher(topology.events_in)
         self.events.on_subscribe = self._subscribed
-        self.trace = Tracer(self.events, stage, worker)
+        self.trace = Tracer(self.events, stage, worker, FarClock() if topology.connect else None)
         self.on_drain: Callable[[], None] | None = None
         self.on_stop: list[Callable[[], Awaitable[None] | None]] = []
         """Called in reverse order before the process ends; what spawn() runs has been cancelled then."""
@@ -166,24 +171,26 @@ def run(stage: str, start: Callable[[Runtime], Awaitable[None]], description: st
     keep_freed_memory()
     try:
         config = load(options.config, options.set, os.environ)
-        topology = Topology(options.run_dir / options.instance)
+        check_stages(config, (stage,))
+        topology = topology_of(config, options.run_dir / options.instance)
+        curve = curve_of(config)
     except (ConfigError, RunDirError) as error:
         print(f"netstack {stage}: {error}", file=sys.stderr)
         sys.exit(2)
     collect_rarely()
     log.set_up(config.log.level, config.log.format, options.worker)
+    if open_to := exposed(config):
+        _log.warning(INSECURE, open_to)
     try:
         topology.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         _log.critical("cannot make the run directory: %s; choose another with --run-dir", error)
         sys.exit(1)
-    sys.exit(asyncio.run(_main(stage, options.worker, config, topology, start)))
 
+    async def main() -> int:
+        return await Runtime(stage, options.worker, config, topology, curve).run(start)
 
-async def _main(
-    stage: str, worker: str, config: Config, topology: Topology, start: Callable[[Runtime], Awaitable[None]]
-) -> int:
-    return await Runtime(stage, worker, config, topology).run(start)
+    sys.exit(asyncio.run(main()))
 
 
 def _arguments(stage: str, description: str) -> argparse.Namespace:

@@ -10,16 +10,22 @@ import secrets
 import time
 from typing import Final
 
+from netstack.runtime.farclock import FarClock
 from netstack.wire.bus import Publisher
 from netstack.wire.messages import Traced, TraceHop
 
 TOPIC: Final = b"trace"
 
+OTHER_HOST: Final = "from another host: waited at least so long"
+"""What is said of a queue wait between two clocks (netstack.runtime.farclock)."""
+
 
 class Tracer:
     """Publishes the hops of one process."""
 
-    def __init__(self, publisher: Publisher, stage: str, worker: str) -> None:
+    def __init__(self, publisher: Publisher, stage: str, worker: str, far: FarClock | None = None) -> None:
+        """`far` is tun_io's clock where tun_io is on another host: all times that are published are on it."""
+        self.far = far
         self._publisher = publisher
         self._stage = stage
         self._worker = worker
@@ -50,12 +56,18 @@ class Tracer:
         if trace_id == 0:
             return
         spent = time.monotonic() - at if service is None else service
+        if self.far is not None:
+            at = self.far.theirs(at)
         hop = TraceHop(trace_id, self._stage, self._worker, event, at, queue_wait, spent, detail)
         self._publisher.publish(TOPIC, hop)
 
     def received(self, traced: Traced, sent_at: float, event: str = "received") -> dict[int, int]:
         """A batch with traced packets came in: emit the queue hop of each, and give the ids by index in the batch."""
         now = time.monotonic()
+        waited = now - sent_at
+        detail = ""
+        if self.far is not None:
+            waited, detail = self.far.heard(sent_at, now), OTHER_HOST
         for _, trace_id in traced:
-            self.hop(trace_id, event, at=now, queue_wait=now - sent_at, service=0.0)
+            self.hop(trace_id, event, at=now, queue_wait=waited, service=0.0, detail=detail)
         return {index: trace_id for index, trace_id in traced}  # noqa: C416  (dict() takes pairs, not lists, for mypy)

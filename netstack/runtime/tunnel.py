@@ -85,6 +85,7 @@ class Tunnel:
         self._in_burst = False  # what is written then leaves when the burst is over, without another turn of the loop
         self._said_hello = 0.0
         self.mtu = runtime.config.tun.mtu
+        self._far = runtime.trace.far
         self._arena_numbers = count()
         self._arena = self._make_arena()
         self._partner: Partner | None = None
@@ -182,7 +183,8 @@ class Tunnel:
     def _say(self, packets: Packets, traced: Traced) -> None:
         lending = self._lending
         lending.reported = lending.borrowed
-        self._peer.send(ToTun(self._clock(), packets, traced, lending.lent, lending.borrowed))
+        now = self._clock() if self._far is None else self._far.theirs(self._clock())
+        self._peer.send(ToTun(now, packets, traced, lending.lent, lending.borrowed))
 
     def _write_large(self, packet: bytes, trace_id: int) -> bool:
         slot = self.slot()
@@ -194,6 +196,8 @@ class Tunnel:
         return True
 
     def _make_arena(self) -> Arena | None:
+        if self._runtime.topology.connect:
+            return None  # another host cannot map it
         name = f"arena-{self._runtime.worker}-{os.getpid()}-{next(self._arena_numbers)}"
         try:
             return Arena(self._runtime.topology.directory / name)
@@ -223,6 +227,8 @@ class Tunnel:
             counters.packets_in += len(packets)
             counters.octets_in += sum(map(len, packets))
             traced: dict[int, int] = {}
+            if self._far is not None:
+                self._far.heard(message.sent_at, self._clock())
             if message.traced:
                 traced = self._runtime.trace.received(message.traced, message.sent_at)
             self._in_burst = True

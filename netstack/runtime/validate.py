@@ -18,6 +18,8 @@ from netstack.runtime.values import (
     parse_controld,
     parse_header,
     parse_interface,
+    parse_key,
+    parse_link,
     parse_list,
     parse_listen,
     parse_mac,
@@ -65,6 +67,7 @@ def problems(config: Config) -> Iterator[Problem]:
     yield from _lists(config)
     yield from _capture(config)
     yield from _whitelist(config)
+    yield from _links(config)
 
 
 def _unsupported(config: Config) -> Iterator[Problem]:
@@ -189,6 +192,67 @@ def _capture(config: Config) -> Iterator[Problem]:
     elif not re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name) or name in (".", ".."):
         message = "must be a namespace's name of letters, digits, '.', '_' and '-', such as netstack"
         yield Problem(("capture", "name"), name, message)
+
+
+def _links(config: Config) -> Iterator[Problem]:
+    links = config.links
+    for key in ("listen", "connect"):
+        if text := getattr(links, key):
+            yield from _link(config, ("links", key), text)
+    if links.listen and links.connect:
+        message = "cannot go with links.listen: tun_io and tracker are either on this host or on that one; remove one"
+        yield Problem(("links", "connect"), links.connect, message)
+    yield from _keys(config)
+    for key, value, needs in (
+        ("key_file", links.key_file, ("listen", "connect")),
+        ("peers", links.peers, ("listen",)),
+        ("server_key", links.server_key, ("connect",)),
+        ("insecure", links.insecure, ("listen", "connect")),
+    ):
+        if value and not any(getattr(links, need) for need in needs):
+            wanted = " or ".join(f"links.{need}" for need in needs)
+            yield Problem(("links", key), value, f"has no effect without {wanted}; set that, or remove this")
+
+
+def _link(config: Config, keys: tuple[str, ...], text: str) -> Iterator[Problem]:
+    links = config.links
+    found = list(_parse(keys, text, parse_link))
+    yield from found
+    if found:
+        return
+    address, _ = parse_link(text)
+    if keys[-1] == "connect" and address.is_unspecified:
+        yield Problem(keys, text, "must be an address of the other host, such as tcp://192.0.2.1:5700")
+    if not links.key_file and not links.insecure and not address.is_loopback:
+        yield Problem(
+            keys, text,
+            "everybody on the way could read and forge what is said there; make a key (netstack keys FILE) and set "
+            "links.key_file, or set links.insecure = true where the network between is yours alone",
+        )  # fmt: skip
+
+
+def _keys(config: Config) -> Iterator[Problem]:
+    links = config.links
+    for name, key in links.peers.items():
+        yield from _parse(("links", "peers", name), key, parse_key)
+    if links.server_key:
+        yield from _parse(("links", "server_key"), links.server_key, parse_key)
+    if not links.key_file:
+        for key in ("peers", "server_key"):
+            if value := getattr(links, key):
+                yield Problem(("links", key), value, "has no effect without links.key_file; set that too")
+        return
+    from netstack.runtime.keys import read  # noqa: PLC0415 - imports zmq, which nothing else here needs
+
+    yield from _parse(("links", "key_file"), links.key_file, lambda text: read(Path(text)))
+    if links.insecure:
+        yield Problem(("links", "insecure"), links.insecure, "cannot go with links.key_file; remove one")
+    if links.listen and not links.peers:
+        message = "names nobody, so nobody could connect; name each host with its public key: peers = { web2 = KEY }"
+        yield Problem(("links", "peers"), links.peers, message)
+    if links.connect and not links.server_key:
+        message = "is missing; it is what `netstack keys FILE` prints on the host of links.connect"
+        yield Problem(("links", "server_key"), links.server_key, message)
 
 
 def _parse_each(keys: tuple[str, ...], texts: list[str], parser: Callable[[str], object]) -> Iterator[Problem]:

@@ -55,6 +55,9 @@ STORES: Final = ("memory", "redis", "rediss", "unix")
 _STORE_EXAMPLES: Final = "memory://, redis://HOST[:PORT][/DB], rediss://HOST[:PORT][/DB], unix:///PATH[?db=DB]"
 _REDIS_PORT: Final = 6379
 
+LINK_PORTS: Final = 5
+"""Ports that the links between hosts take."""
+
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?\Z")  # RFC 1035 section 2.3.1, with "_"
 _MAX_NAME: Final = 253  # characters of a name without its final dot (RFC 1035 section 2.3.4)
 _CONTROLD_UID: Final = re.compile(r"[A-Za-z0-9]{1,64}(?:/[A-Za-z0-9-]{1,64})?\Z")
@@ -252,6 +255,29 @@ def parse_listen(text: str) -> tuple[Address, int]:
     if parsed.version == 6 and inner == address:
         raise ValueError(f"an IPv6 address with a port stands in brackets: [{inner}]:{port}")
     return parsed, parse_port(port)
+
+
+def parse_link(text: str) -> tuple[Address, int]:
+    """tcp://ADDRESS:PORT, the first of LINK_PORTS ports; an IPv6 address in brackets."""
+    example = "must be tcp://ADDRESS:PORT, such as tcp://192.0.2.1:5700 or tcp://[2001:db8::1]:5700"
+    if not text.startswith("tcp://"):
+        raise ValueError(example)
+    try:
+        address, port = parse_listen(text.removeprefix("tcp://"))
+    except ValueError:
+        raise ValueError(example) from None
+    if address.is_multicast:
+        raise ValueError(f"{address} is a multicast address; {example}")
+    if port > 65536 - LINK_PORTS:
+        raise ValueError(f"{LINK_PORTS} ports are used from this one on: it can be {65536 - LINK_PORTS} at most")
+    return address, port
+
+
+def parse_key(text: str) -> bytes:
+    """A public key as `netstack keys` prints it."""
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        raise ValueError("must be a public key as `netstack keys FILE` prints it: 64 hexadecimal digits")
+    return bytes.fromhex(text)
 
 
 def parse_port(text: str) -> int:

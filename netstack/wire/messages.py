@@ -2,8 +2,9 @@
 
 A frame is one msgpack array, `[kind, ...fields]`. Each kind is defined once, below, with a line that says who says it
 to whom. `pack` and `unpack` are the only codec: what does not decode, or has another shape, is a MalformedFrameError,
-which the bus counts and drops. Times are CLOCK_MONOTONIC in seconds, shared by all processes of one host; addresses are
-packed, 4 or 16 octets.
+which the bus counts and drops. Times are CLOCK_MONOTONIC in seconds, shared by all processes of one host; what a
+process elsewhere says is put on the clock of tun_io's host (netstack.runtime.farclock). Addresses are packed, 4 or 16
+octets.
 """
 
 from collections.abc import Callable

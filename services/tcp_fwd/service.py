@@ -38,6 +38,12 @@ _UNREACHABLE: Final = {
     Reason.ADMIN_PROHIBITED: icmp.admin_prohibited,
 }
 
+NO_DNS: Final = (
+    "no dns_filter runs on this host: clients are refused DNS over TCP here, and so long answers; start one beside: "
+    "netstack up --stage dns_filter"
+)
+_LOOK_FOR_DNS: Final = 5.0  # seconds; whatever starts together with us is there by then
+
 _log = logging.getLogger(__name__)
 
 
@@ -50,6 +56,7 @@ class Forwarder:
         self.now = runtime.loop.time
         self.dns_port = _DNS_PORT
         self.dns_directory = runtime.topology.dns
+        self._dns_missing = False
         self.connect_timeout = runtime.config.tcp.connect_timeout
         self._idle_timeout = runtime.config.tcp.idle_timeout
         self.give_up_after = max(self._idle_timeout, self.connect_timeout)
@@ -77,6 +84,8 @@ class Forwarder:
         self.namer = Namer(runtime, self.whitelist)
         runtime.on_stop.append(self._stop)
         runtime.before_sample = self._before_sample
+        if runtime.topology.connect:
+            runtime.every(_LOOK_FOR_DNS, self._look_for_dns)
         runtime.every(min(_HOUSEKEEPING, max(self._idle_timeout / 4, _MIN_HOUSEKEEPING)), self._housekeeping)
 
     def _greet(self, who: str) -> None:
@@ -198,6 +207,19 @@ class Forwarder:
         answer = self._refusals.should_answer(session.flow.server, self.now())
         reason = Reason.of_refusal(decision.reason) if answer else Reason.REFUSED_TOO_OFTEN
         session.execute(session.connection.verdict(reason, answer=answer))
+
+    def _look_for_dns(self) -> None:
+        """DNS over TCP stays within a host; where tun_io is on another one, dns_filter may well be there alone."""
+        is_missing = not (self.dns_directory.is_dir() and any(self.dns_directory.iterdir()))
+        if is_missing == self._dns_missing:
+            return
+        self._dns_missing = is_missing
+        if is_missing:
+            _log.warning(NO_DNS)
+            self._counters.notes["dns"] = NO_DNS
+        else:
+            _log.info("a dns_filter is here: DNS over TCP works")
+            del self._counters.notes["dns"]
 
     # --- for the sessions ---------------------------------------------------------------------------------------------
 

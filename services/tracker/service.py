@@ -64,7 +64,8 @@ _log = logging.getLogger(__name__)
 
 async def start(runtime: Runtime) -> None:
     """Bind the events proxy, open the store, then bind the links and be ready, whether the store answers or not."""
-    proxy = EventsProxy(runtime.topology.events_in, runtime.topology.events_out)
+    topology = runtime.topology
+    proxy = EventsProxy(topology.bound(topology.events_in), topology.bound(topology.events_out), runtime.curve)
     runtime.on_stop.append(proxy.stop)
     store = _store(runtime)
     runtime.on_stop.append(store.close)
@@ -113,8 +114,9 @@ class Tracker:
     def listen(self) -> None:
         """Bind the links. Raises OSError."""
         runtime = self._runtime
-        self._announce.changes = runtime.bus.publisher(runtime.topology.changes, bind=True)
-        self._hub = runtime.bus.hub(runtime.topology.whitelist, self._received, high_water=_HIGH_WATER)
+        topology = runtime.topology
+        self._announce.changes = runtime.bus.publisher(topology.bound(topology.changes), bind=True)
+        self._hub = runtime.bus.hub(topology.bound(topology.whitelist), self._received, high_water=_HIGH_WATER)
         self._announce.hub = self._hub
         runtime.before_sample = self._gauge
         runtime.every(_SWEEP, self._sweep)

@@ -66,7 +66,8 @@ class TunIo:
         self._lost: list[bytes] = []
         self._refused: set[bytes] = set()
         self._reading = False
-        self._hub = runtime.bus.hub(runtime.topology.packets, self._on_message, high_water=HIGH_WATER)
+        topology = runtime.topology
+        self._hub = runtime.bus.hub(topology.bound(topology.packets), self._on_message, high_water=HIGH_WATER)
         runtime.before_sample = self._before_sample
         runtime.every(_SWEEP, self._sweep)
         runtime.on_stop.append(self._stop)
@@ -297,7 +298,7 @@ class TunIo:
             packet = message.packets[index] if 0 <= index < len(message.packets) else b""
             octets = len(packet) if type(packet) is bytes else packet[-1]
             self._runtime.trace.hop(
-                trace_id, "wrote", at=now, queue_wait=now - message.sent_at, service=self._now() - now,
+                trace_id, "wrote", at=now, queue_wait=max(0.0, now - message.sent_at), service=self._now() - now,
                 detail=f"{octets} octets",
             )  # fmt: skip
 

@@ -58,6 +58,16 @@ def test_the_help_of_each_command_has_an_example_and_the_common_options(name: st
         pytest.param(["up", "--stage", "tun_io"], "set capture.kind=name", id="one stage in a namespace of its own"),
         pytest.param(["up", "-s", "mode=dns", "--stage", "tun_io"], "has no use for it", id="a TUN for the DNS proxy"),
         pytest.param(["exec", "-s", "mode=dns", "--", "true"], "use `netstack up`", id="a command for the DNS proxy"),
+        pytest.param(
+            ["up", "-s", "links.connect=tcp://127.0.0.1:5700"],
+            "tracker and tun_io cannot run here",
+            id="the whole pipeline where another host has the TUN",
+        ),
+        pytest.param(
+            ["exec", "-s", "links.listen=tcp://198.18.7.1:5700", "--", "true"],
+            "could read and forge",
+            id="a link to other hosts without a key",
+        ),
         pytest.param(["status", "--instance", "a/b"], "--instance 'a/b'", id="an impossible instance"),
     ],
 )
@@ -126,3 +136,39 @@ def test_whom_single_stages_run_as(user: str | None, euid: int, stages: Stages) 
 def test_a_user_that_is_no_number_is_refused(user: str) -> None:
     with pytest.raises(UsageError, match="--user"):
         parse_stages(["tun_io"], user, 0)
+
+
+def test_a_key_is_made_once_and_its_public_half_shown_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "links.key"
+    first = netstack("keys", str(path))
+    assert first.returncode == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert len(bytes.fromhex(first.stdout.strip())) == 32
+    again = netstack("keys", "--json", str(path))
+    assert json.loads(again.stdout) == {"public": first.stdout.strip()}
+    secret = path.read_text().split('"')[1]
+    assert secret not in first.stdout + first.stderr + again.stdout + again.stderr
+
+
+def test_a_key_that_others_can_read_or_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "links.key"
+    netstack("keys", str(path))
+    path.chmod(0o644)
+    refused = netstack("keys", str(path))
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"chmod 600 {path}" in refused.stderr
+    nowhere = netstack("keys", str(tmp_path / "nowhere" / "key"))
+    assert nowhere.returncode == 1
+    assert "No such file or directory" in nowhere.stderr
+
+
+def test_check_shows_where_the_secret_key_is_and_not_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "links.key"
+    public = netstack("keys", str(path)).stdout.strip()
+    shown = netstack(
+        "check", "-s", "links.connect=tcp://198.18.7.1:5700", "-s", f"links.key_file={path}", "-s",
+        f"links.server_key={public}",
+    )  # fmt: skip
+    assert shown.returncode == 0
+    assert f'key_file = "{path}"' in shown.stdout
+    assert path.read_text().split('"')[1] not in shown.stdout + shown.stderr

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import signal
 import socket
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,7 @@ from netstack.cli import roster
 from netstack.cli.process import Launch, service_environment
 from netstack.cli.roster import ProcessEntry
 from netstack.cli.supervisor import NotReadyError, Supervisor, how_it_ended
-from netstack.runtime.config import Config, WorkerCounts
+from netstack.runtime.config import Config, Links, WorkerCounts
 
 MakeLaunch = Callable[..., tuple[Launch, socket.socket]]
 PATIENCE = 10.0  # seconds for what takes a fraction of one
@@ -64,6 +65,26 @@ def test_every_worker_is_started_and_ready(make_launch: MakeLaunch) -> None:
             assert os.getsid(entry.pid) == entry.pid, "a session of its own, which Ctrl-C does not reach"
 
     supervise(make_launch, act)
+
+
+def test_workers_for_the_tun_of_another_host_are_named_after_this_one(make_launch: MakeLaunch) -> None:
+    links = Links(connect="tcp://127.0.0.1:5700")
+    launch, notify = make_launch()
+
+    async def scenario() -> None:
+        supervisor = Supervisor("test", launch, notify)
+        try:
+            supervisor.start(Config(links=links), ["tcp_fwd"])
+            await supervisor.wait_until_ready()
+        finally:
+            await supervisor.stop()
+
+    asyncio.run(scenario())
+    ((name, entry),) = entries(launch.roster.parent).items()
+    host = name.removeprefix("tcp_fwd-0-")
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,18}", host)
+    assert host == re.sub(r"[^A-Za-z0-9_]", "-", socket.gethostname())[:18]
+    assert entry.stage == "tcp_fwd"
 
 
 def test_a_killed_process_is_back_at_once(make_launch: MakeLaunch, caplog: pytest.LogCaptureFixture) -> None:

@@ -52,6 +52,7 @@ DEFAULTS = {
     "metrics": {"listen": ""},
     "otel": {"endpoint": ""},
     "trace": {"sample": 0},
+    "links": {"listen": "", "connect": "", "key_file": "", "server_key": "", "peers": {}, "insecure": False},
 }
 
 

@@ -4,7 +4,10 @@ import asyncio
 import time
 from pathlib import Path
 
-from netstack.runtime.trace import TOPIC, Tracer
+import pytest
+
+from netstack.runtime.farclock import FarClock
+from netstack.runtime.trace import OTHER_HOST, TOPIC, Tracer
 from netstack.wire.bus import Bus
 from netstack.wire.messages import TraceHop
 from tests.inbox import Inbox
@@ -45,6 +48,30 @@ def test_hops_reach_whoever_listens(run_dir: Path) -> None:
         assert (first.trace_id, first.event, first.service) == (7, "received", 0.0)
         assert second.trace_id == 8
         assert first.at - first.queue_wait == before
+        bus.close(linger=0)
+
+    asyncio.run(scenario())
+
+
+def test_where_tun_io_is_on_another_host_all_times_are_on_its_clock(run_dir: Path) -> None:
+    async def scenario() -> None:
+        bus = Bus(asyncio.get_running_loop())
+        subscribed, heard = Inbox(), Inbox()
+        publisher = bus.publisher(f"ipc://{run_dir}/x", bind=True)
+        publisher.on_subscribe = subscribed
+        bus.subscriber(f"ipc://{run_dir}/x", [TOPIC], heard)
+        await subscribed.until(1)
+        far = FarClock()
+        tracer = Tracer(publisher, "tcp_fwd", "tcp_fwd-1", far)
+        now = time.monotonic()
+        far.heard(now - 1_000_000, now)
+        tracer.hop(7, "connected", at=now)
+        tracer.received([[0, 7]], sent_at=time.monotonic() - 1_000_000.25)
+        connected, received = [hop for _, hop in await heard.until(2)]
+        assert connected.at == pytest.approx(now - 1_000_000)
+        assert 0 <= connected.service < 10, "durations are ours"
+        assert received.queue_wait == pytest.approx(0.25, abs=0.01)
+        assert received.detail == OTHER_HOST
         bus.close(linger=0)
 
     asyncio.run(scenario())

@@ -412,3 +412,28 @@ async def test_a_tun_io_of_another_version_does_not_welcome(run_dir: Path) -> No
                 await asyncio.sleep(0)
         assert runtime.counters.drops == {Reason.WRONG_VERSION.value: 1}
         assert (link.mtu, welcomed.items) == (1500, [])
+
+
+@run
+async def test_a_tun_io_on_another_host_gets_whole_packets_and_times_of_its_own_clock(run_dir: Path) -> None:
+    bus = Bus(asyncio.get_running_loop())
+    far = Inbox()
+    hub = bus.hub("tcp://127.0.0.1:*", far)
+    port = int(hub.socket.last_endpoint.rstrip(b"\0").rpartition(b":")[2])
+    runtime = Runtime("udp_fwd", WORKER, Config(), Topology(run_dir, connect=f"tcp://127.0.0.1:{port}"))
+    batches = Inbox()
+    link = Tunnel(runtime, batches)
+    assert (await far.first(Hello)).arena == ""
+    assert hub.send(WORKER.encode(), Welcome(VERSION, WORKER, 1500))
+    there = 1_000_000.0  # what the clock of that host says
+    assert hub.send(WORKER.encode(), FromTun(there, [b"one"], []))
+    await batches.until(1)
+    link.write(bytes(60_000))
+    batch = await far.first(ToTun)
+    assert batch.packets == [bytes(60_000)]
+    assert there <= batch.sent_at < there + 30
+    assert link.slot() is None, "no shared memory"
+    assert link._arena is None
+    runtime.stop()
+    runtime.bus.close(linger=0)
+    bus.close(linger=0)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from netstack.runtime.config import Config, ConfigError
+from netstack.runtime.keys import generate
 from netstack.runtime.load import load
 from netstack.runtime.validate import effective_upstreams, problems
 from netstack.runtime.values import Upstream
@@ -124,6 +125,55 @@ def test_where_the_dns_proxy_listens(listen: str, said: str | None) -> None:
 def test_who_is_not_controld_is_told_nothing() -> None:
     with pytest.raises(ConfigError, match="nobody is told"):
         load(None, ['dns.upstreams=["udp://198.18.0.2"]', "dns.controld_client.host=laptop"], {})
+
+
+LISTEN = "links.listen=tcp://198.18.7.1:5700"
+CONNECT = "links.connect=tcp://198.18.7.1:5700"
+KEY = "0123456789abcdef" * 4
+SERVER_KEY = f"links.server_key={KEY}"
+PEERS = f"links.peers.web2={KEY}"
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        pytest.param([LISTEN], "links.listen = .*could read and forge.*netstack keys FILE.*insecure", id="no key"),
+        pytest.param([CONNECT], "links.connect = .*could read and forge", id="no key for it"),
+        pytest.param(["links.listen=tcp://0.0.0.0:5700"], "could read and forge", id="every address is not loopback"),
+        pytest.param(["links.listen=tcp://[::]:5700"], "could read and forge", id="every IPv6 address neither"),
+        pytest.param([LISTEN, "links.insecure=true"], None, id="no key, as one wants it"),
+        pytest.param(["links.listen=tcp://127.0.0.1:5700"], None, id="loopback"),
+        pytest.param(["links.connect=tcp://[::1]:5700"], None, id="IPv6 loopback"),
+        pytest.param([LISTEN, "links.key_file=@", PEERS], None, id="listening with keys"),
+        pytest.param([CONNECT, "links.key_file=@", SERVER_KEY], None, id="connecting with keys"),
+        pytest.param([LISTEN, CONNECT, "links.insecure=true"], "links.connect .*remove one", id="both ends at once"),
+        pytest.param([LISTEN, "links.key_file=@"], "links.peers = .*names nobody", id="nobody may connect"),
+        pytest.param([CONNECT, "links.key_file=@"], "links.server_key = .*is missing", id="no key of the other host"),
+        pytest.param([LISTEN, "links.key_file=/nowhere/key", PEERS], "no such file; make it:", id="no file"),
+        pytest.param([LISTEN, "links.key_file=@", PEERS, "links.insecure=true"], "remove one", id="keys, and insecure"),
+        pytest.param([LISTEN, "links.key_file=@", "links.peers.a=xyz"], "links.peers.a = .*64 hexa", id="no key"),
+        pytest.param([CONNECT, "links.key_file=@", "links.server_key=12"], "64 hexadecimal", id="too short a key"),
+        pytest.param([CONNECT, SERVER_KEY, "links.insecure=true"], "no effect without links.key_file", id="one key"),
+        pytest.param(["links.insecure=true"], "no effect without links.listen or links.connect", id="insecure alone"),
+        pytest.param(["links.key_file=@"], "no effect without links.listen or links.connect", id="a key alone"),
+        pytest.param([CONNECT, "links.key_file=@", SERVER_KEY, PEERS], "links.peers .*links.listen", id="vain peers"),
+        pytest.param(["links.listen=198.18.7.1:5700"], "must be tcp://ADDRESS:PORT", id="no scheme"),
+        pytest.param(["links.listen=ipc:///x"], "must be tcp://ADDRESS:PORT", id="another scheme"),
+        pytest.param(["links.listen=tcp://gateway:5700"], "must be tcp://ADDRESS:PORT", id="a name"),
+        pytest.param(["links.listen=tcp://2001:db8::1:5700"], "must be tcp://ADDRESS:PORT", id="no brackets"),
+        pytest.param(["links.listen=tcp://198.18.7.1:65532"], "65531 at most", id="no room for five ports"),
+        pytest.param(["links.listen=tcp://239.1.1.1:5700"], "multicast", id="multicast"),
+        pytest.param(["links.connect=tcp://0.0.0.0:5700"], "an address of the other host", id="no address"),
+    ],
+)  # fmt: skip
+def test_links_between_hosts_are_between_known_ones(tmp_path: Path, settings: list[str], said: str | None) -> None:
+    generate(tmp_path / "key")
+    settings = [setting.replace("@", str(tmp_path / "key")) for setting in settings]
+    if said is None:
+        load(None, settings, {})
+        return
+    with pytest.raises(ConfigError, match=said):
+        load(None, settings, {})
 
 
 def test_a_file_of_authorities_must_exist(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from netstack.runtime.values import (
     parse_allowed_network,
     parse_controld,
     parse_interface,
+    parse_key,
+    parse_link,
     parse_listen,
     parse_name,
     parse_prefix,
@@ -232,3 +234,14 @@ def test_what_is_no_name_is_refused(text: str) -> None:
 def test_any_text_gives_a_value_or_a_sentence(parse, text: str) -> None:
     with suppress(ValueError):
         parse(text)
+
+
+def test_a_link_is_an_address_and_the_first_of_its_ports() -> None:
+    assert parse_link("tcp://192.0.2.1:65531") == (ip_address("192.0.2.1"), 65531)
+    assert parse_link("tcp://[2001:db8::1]:5700") == (ip_address("2001:db8::1"), 5700)
+
+
+def test_a_public_key_is_hexadecimal() -> None:
+    assert parse_key("0aB1" * 16) == bytes.fromhex("0ab1" * 16)
+    with pytest.raises(ValueError, match="64 hexadecimal digits"):
+        parse_key("0aB1" * 16 + "\n")

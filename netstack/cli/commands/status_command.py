@@ -7,9 +7,8 @@ import time
 import msgspec
 import typer
 
-from netstack.cli import ask, health, roster, rundir
+from netstack.cli import ask, health, meeting, roster, rundir
 from netstack.cli.options import NOT_HEALTHY, OK, Common, NotHealthyError, command, write
-from netstack.wire.topology import Topology
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 
@@ -27,7 +26,8 @@ def status(common: Common) -> int:
     alive = [entry.worker for each in rosters for entry in each.processes if entry.pid]
     # Where no supervisor knows all processes (in containers), whoever answers is there.
     is_complete = any(each.complete for each in rosters)
-    samples = asyncio.run(ask.samples(Topology(directory), alive if is_complete else ()))
+    topology, curve = meeting.of(directory)
+    samples = asyncio.run(ask.samples(topology, alive if is_complete else (), curve))
     shown = health.merge(name, rosters, samples)
     if common.as_json:
         write(msgspec.json.encode(shown).decode())

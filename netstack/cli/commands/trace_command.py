@@ -12,8 +12,8 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
-from netstack.cli import rundir
-from netstack.cli.options import OK, Common, command, say, write
+from netstack.cli import meeting, rundir
+from netstack.cli.options import OK, Common, UsageError, command, say, write
 from netstack.cli.timeline import Traces, render, trace_name
 from netstack.runtime.trace import TOPIC
 from netstack.wire.bus import Bus
@@ -36,6 +36,12 @@ def trace(
     """Print a timeline for each packet that opens a flow or asks a name: every hop, queue wait and service time."""
     run_dir = (common.run_dir or rundir.default_run_dir(os.geteuid(), os.environ)).absolute()
     name = rundir.the_only(run_dir, common.instance)
+    topology, _ = meeting.of(run_dir / name)
+    if topology.connect:
+        raise UsageError(
+            f"tun_io and tracker of instance {name} are on the host of {topology.connect}, whose clock all times are "
+            "of: run `netstack trace` there"
+        )
     say(f"tracing new flows of instance {name}; Ctrl-C ends it", common)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(Follower(common, run_dir, name, count).run())
