@@ -30,6 +30,9 @@ ANSWER_WITHIN: Final = 2.0
 """Seconds; a tracker killed is back within two, and a client's SYN is sent again after one."""
 
 _MAX_ASKED: Final = 65536
+_ANYBODY: Final = b""
+"""The client of all questions where whitelist.scope is "all": what one asked need not be asked for another."""
+
 _SWEEP: Final = 0.25  # seconds between looks at overdue questions
 _TOUCH: Final = 1.0  # seconds between reports of the addresses in use
 _JOIN: Final = 1.0
@@ -53,6 +56,7 @@ _TRACKER_DOWN: Final = Decision(allowed=False, reason=Reason.TRACKER_DOWN.value,
 @dataclass(slots=True)
 class _Asked:
     deadline: float
+    client: bytes
     question: Question
     then: list[Callable[[Decision], None]]
     not_before: int = 0
@@ -74,6 +78,7 @@ class Whitelist:
         self._on_joined = on_joined
         self._on_revoked = on_revoked
         self.replica = Replica()
+        self._by_client = runtime.config.whitelist.scope == "client"
         self.names: LeasedNames | None = None
         """Where the owner puts it: kept up to date with the names of the addresses."""
         self._numbers = itertools.count(1)
@@ -101,7 +106,7 @@ class Whitelist:
         then: Callable[[Decision], None],
     ) -> None:
         """Call `then` with the decision: at once on a hit, within ANSWER_WITHIN seconds otherwise."""
-        question = (client, address, port, protocol)
+        question = (client if self._by_client else _ANYBODY, address, port, protocol)
         if self.replica.allows(question, self._clock()):
             then(_YES)
             return
@@ -117,7 +122,7 @@ class Whitelist:
         then: Callable[[Decision], None],
     ) -> None:
         """Call `then` with the tracker's own decision, within ANSWER_WITHIN seconds: it has all names it knows."""
-        question = (client, address, port, protocol)
+        question = (client if self._by_client else _ANYBODY, address, port, protocol)
         number = self._open.get(question)
         if number is not None:
             self._asked[number].then.append(then)
@@ -127,9 +132,9 @@ class Whitelist:
             then(_TRACKER_DOWN)
             return
         number = next(self._numbers)
-        self._asked[number] = _Asked(self._clock() + ANSWER_WITHIN, question, [then])
+        self._asked[number] = _Asked(self._clock() + ANSWER_WITHIN, client, question, [then])
         self._open[question] = number
-        self._peer.send(Check(number, *question, trace_id))
+        self._peer.send(Check(number, client, address, port, protocol, trace_id))
 
     def use(self, address: bytes) -> None:
         """A flow uses this address: its lease must go on. Cheap enough to be called for every batch."""
@@ -180,7 +185,7 @@ class Whitelist:
         if asked is None:
             return  # it came after its time, and the flow was refused
         if verdict.allowed and verdict.epoch < asked.not_before:
-            self._peer.send(Check(verdict.request, *asked.question, 0))
+            self._peer.send(Check(verdict.request, asked.client, *asked.question[1:], 0))
             return
         del self._asked[verdict.request]
         del self._open[asked.question]

@@ -11,7 +11,7 @@ from services.tcp_fwd.server_name import combine, host_of
 
 _MAX_METHOD: Final = 32  # octets; the longest of IANA's registry is UPDATEREDIRECTREF
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}(?:[ \t]|\Z)")  # a token (RFC 9110 section 5.6.2)
-_REQUEST_LINE: Final = re.compile(rb"\S+\s+(\S+)\s+HTTP/1\.[0-9]\s*\Z")
+_REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}[ \t]+(\S+)\s+HTTP/1\.[0-9]\s*\Z")
 _HEAD_ENDS: Final = re.compile(rb"\n\r?\n")
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
