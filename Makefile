@@ -16,6 +16,8 @@ OWNER := $(shell stat -c %U .)
 AS_OWNER := $(if $(filter 0,$(shell id -u)),$(if $(filter-out root UNKNOWN,$(OWNER)),runuser -u $(OWNER) --))
 # Then what runs as root must not leave files that the owner cannot remove.
 PYTEST := $(BIN)/python $(if $(AS_OWNER),-B) -m pytest $(if $(AS_OWNER),-p no:cacheprovider)
+# Two files at a time, on any machine: most of an end-to-end test is waiting, but some measure how long something takes.
+PARALLEL := --numprocesses 2 --dist loadfile
 # Namespaces want root; without it sudo is asked, and where there is none the program says what it cannot do.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sudo --preserve-env=CI$(comma)HYPOTHESIS_PROFILE))
 
@@ -31,7 +33,7 @@ demo: $(STAMP) ## show the main job against a small internet of its own, in name
 test: $(STAMP) packages ## run all tests, end to end ones too: those need root, or sudo
 	@if [ "$$(id -u)" != 0 ]; then echo "make test: the end-to-end tests need root$(if $(AS_ROOT),: asking sudo,; without sudo they are skipped)" >&2; fi
 	$(AS_OWNER) $(BIN)/python -m compileall -q netstack services tests bench
-	$(AS_ROOT) $(PYTEST) $(ARGS)
+	$(AS_ROOT) $(PYTEST) $(PARALLEL) $(ARGS)
 
 .PHONY: check
 check: lint test ## run lint, then all tests

@@ -224,7 +224,7 @@ class Machine(Place):
 
     def processes(self) -> dict[int, str]:
         """Command lines by process id (as numbered in the machine) of all that lives in it, but for its init."""
-        listed = self.run(["ps", "-eo", "pid=,stat=,args="]).ok().text.splitlines()
+        listed = self.run(["ps", "-eo", "pid=,stat=,args=", "-ww"]).ok().text.splitlines()
         rows = [line.split(None, 2) for line in listed]
         return {
             int(pid): args
