@@ -58,8 +58,8 @@ class Classifier:
         """Say what a frame is; raises MalformedPacketError with the reason for dropping it."""
         length = len(octets)
         if length > _V4_UPPER + 7 and octets[10] == 0x45 and not (octets[16] & 0x3F or octets[17]):
-            if octets[26] >= 224:
-                raise MalformedPacketError(Reason.MULTICAST, "IPv4 multicast or broadcast")
+            if not 0 < octets[26] < 224:
+                raise _unreachable(octets[26], 4)
             if octets[18] <= 1:
                 return Class(Kind.EXPIRED, b"", opens=False)
             protocol = octets[19]
@@ -79,8 +79,9 @@ class Classifier:
                 return self._udp(octets[52] << 8 | octets[53], octets[18:34] + octets[50:52])
             if length < _V6_UPPER + tcp.HEADER_LEN:
                 raise MalformedPacketError(Reason.MALFORMED_TCP, f"{length - _V6_UPPER} octets of header")
-            return Class(Kind.TCP, octets[18:54], octets[63] & _SYN_OR_ACK == tcp.SYN)
-        return self._slowly(octets)
+            if octets[63] & _SYN_OR_ACK != tcp.SYN:
+                return Class(Kind.TCP, octets[18:54], opens=False)
+        return self._slowly(octets)  # what opens a TCP flow too: there the addresses are looked at
 
     def _udp(self, port: int, key: bytes) -> Class:
         if port == DNS_PORT:
@@ -100,8 +101,11 @@ class Classifier:
 
     def _slowly(self, octets: bytes) -> Class:
         whole = frames.parse(octets)
-        if whole.destination[0] >= (224 if whole.version == 4 else 0xFF):
-            raise MalformedPacketError(Reason.MULTICAST, "multicast or broadcast")
+        first = whole.destination[0]
+        if first >= (224 if whole.version == 4 else 0xFF) or not (
+            first if whole.version == 4 else any(whole.destination)
+        ):
+            raise _unreachable(first, whole.version)
         if whole.ttl <= 1:
             return Class(Kind.EXPIRED, b"", opens=False)
         upper = whole.upper
@@ -113,3 +117,13 @@ class Classifier:
             header = udp.parse(octets, upper, whole.end)
             return self._udp(header.destination_port, whole.source + octets[upper : upper + 2])
         return self._other(octets[: whole.end], whole.protocol, upper, whole.source)
+
+
+def _unreachable(first: int, version: int) -> MalformedPacketError:
+    """Why nothing is sent to an address that begins with this octet.
+
+    0.0.0.0/8 and :: stand for no host; a socket that is connected there reaches the very host that it lives on.
+    """
+    if first == 0:
+        return MalformedPacketError(Reason.MALFORMED_IP, "the unspecified address is no destination")
+    return MalformedPacketError(Reason.MULTICAST, f"IPv{version} multicast or broadcast")

@@ -102,6 +102,24 @@ def test_what_is_dropped_has_its_reason(octets, reason):
     assert caught.value.reason is reason
 
 
+@pytest.mark.parametrize(
+    "packet",
+    [
+        IP(src="10.0.0.2", dst="0.0.0.0") / SYN,
+        IP(src="10.0.0.2", dst="0.1.2.3") / SYN,
+        IP(src="10.0.0.2", dst="0.0.0.0") / UDP(sport=40000, dport=9999) / b"x",
+        IPv6(src=A6, dst="::") / SYN,
+        IPv6(src=A6, dst="::ffff:198.18.1.1") / SYN,
+        IPv6(src="::ffff:10.0.0.2", dst=B6) / SYN,
+    ],
+    ids=["0.0.0.0", "its network", "UDP", "::", "an IPv4-mapped destination", "an IPv4-mapped source"],
+)
+def test_what_a_socket_would_take_for_another_address_goes_nowhere(packet):
+    with pytest.raises(MalformedPacketError) as raised:
+        classify(packet)
+    assert raised.value.reason is Reason.MALFORMED_IP
+
+
 SEEDS = [bytes(V4 / SYN), bytes(V6 / SYN), bytes(V4 / UDP() / b"x"), bytes(V6 / IPv6ExtHdrDestOpt() / UDP() / b"x"),
          bytes(V4 / ICMP()), bytes(V6 / ICMPv6EchoRequest())]  # fmt: skip
 
