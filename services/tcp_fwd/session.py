@@ -9,7 +9,7 @@ import errno
 import socket
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from netstack.packet.flow import Flow
 from netstack.packet.frame import IP
@@ -36,8 +36,8 @@ class Session:
 
     __slots__ = (
         "_at_end", "_blocked", "_capacity", "_connect_at", "_connecting", "_forwarder", "_host", "_lent", "_out",
-        "_out_octets", "_readable", "connection", "flow", "half_open", "held", "key", "name", "naming", "opened_at",
-        "scheduled", "syn", "trace_id",
+        "_out_octets", "_readable", "connection", "entry", "flow", "half_open", "held", "key", "name", "naming",
+        "opened_at", "syn", "trace_id",
     )  # fmt: skip
 
     def __init__(self, forwarder: "Forwarder", key: bytes, flow: Flow, connection: Connection, syn: bytes) -> None:
@@ -48,7 +48,7 @@ class Session:
         self.syn: bytes | None = syn
         """The frame that opened the flow, until it is answered: an ICMP error quotes it."""
         self.opened_at = forwarder.now()
-        self.scheduled: float | None = None
+        self.entry: list[Any] | None = None
         self.trace_id = 0
         self.half_open = True
         """The client has not acknowledged our SYN yet."""
@@ -136,7 +136,7 @@ class Session:
         if self._readable:
             self._read_on()
         when = connection.next_timeout()
-        if when is not None and (self.scheduled is None or when < self.scheduled):
+        if when is not None and (self.entry is None or when < self.entry[0]):
             self._forwarder.schedule(self)
 
     def _acknowledged(self) -> None:

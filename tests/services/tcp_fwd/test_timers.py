@@ -1,6 +1,9 @@
 """The heap of timers: late entries are put back, never early, never lost."""
 
+import gc
+import weakref
 from dataclasses import dataclass
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +14,7 @@ from services.tcp_fwd.timers import MAX_STALE, Timers
 @dataclass(eq=False)
 class Item:
     when: float | None
-    scheduled: float | None = None
+    entry: list[Any] | None = None
 
     def next_timeout(self) -> float | None:
         return self.when
@@ -90,3 +93,32 @@ def test_what_is_forgotten_is_not_called_and_does_not_stay():
     assert len(timers._heap) <= 2 * MAX_STALE + 2
     assert timers.due(10.0) == [kept]
     assert timers.due(100.0) == []
+
+
+def test_what_is_over_is_not_kept_alive_however_often_it_moved():
+    """By reference counts alone: the collector of cycles looks seldom."""
+    gc.disable()
+    try:
+        timers = Timers()
+        item = Item(30.0)
+        for when in (30.0, 20.0, 10.0):
+            item.when = when
+            timers.schedule(item)
+        gone = weakref.ref(item)
+        timers.forget(item)
+        del item
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+def test_places_that_were_given_up_by_moving_do_not_pile_up():
+    timers = Timers()
+    items = [Item(None) for _ in range(10)]
+    for when in range(5000, 0, -1):
+        for item in items:
+            item.when = float(when)
+            timers.schedule(item)
+    assert len(timers._heap) <= 2 * MAX_STALE + 10
+    assert timers.due(1.0) == items
+    assert timers.due(9999.0) == []
