@@ -45,6 +45,7 @@ SHELLS: Final = {
     "services.tracker.rules_file": "a file of rules for the next process",
     "services.tun_io.device": "the TUN",
     "services.tun_io.link": "holds shared memory",
+    "services.tun_io.queues": "lends the queues of the TUN",
     "services.udp_fwd.forwarder": "carries out what the flow table decides",
     "services.udp_fwd.kinds": "asks the kernel which ping sockets there may be",
     "services.udp_fwd.sockets": "the sockets towards the world",

@@ -63,7 +63,7 @@ class Session:
         self._sandbox = sandbox
         self._signals = signals
         self._running = False
-        self._tun = -1
+        self._tun: tuple[int, ...] = ()
 
     async def run(self, launch: Launch, notify: socket.socket, argv: Sequence[str]) -> int:
         """The command's exit code, or 128+n where a signal came before the command could be started."""
@@ -96,8 +96,8 @@ class Session:
             # First nothing is captured any more, then nobody is needed who would answer.
             self._sandbox.close()
             await supervisor.stop()
-            if self._tun >= 0:
-                os.close(self._tun)
+            for descriptor in self._tun:
+                os.close(descriptor)
 
     async def _begin(self, supervisor: Supervisor) -> None:
         self._tun = await self._sandbox.tun()

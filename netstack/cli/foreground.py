@@ -52,14 +52,14 @@ def run(common: Common, config: Config) -> int:
     with ExitStack() as stack:
         instance = rundir.claim(run_dir, common.instance or DEFAULT_INSTANCE, _COMMAND)
         stack.callback(instance.release)
-        tun = -1
+        tun: tuple[int, ...] = ()
         listeners = _listening(config, stack)
         if config.mode == "firewall":
             manifest = _planned(config)
             instance.note_namespace(manifest)
             namespace = _opened(config, manifest)
             stack.callback(namespace.close)
-            tun = namespace.tun_fd
+            tun = namespace.tun
         account = pipeline.account_for(config, run_dir)
         launch, notify = pipeline.furnish(instance.directory, config, account, secret=secret)
         stack.enter_context(notify)
@@ -84,11 +84,11 @@ def run_stages(common: Common, config: Config, stages: Stages) -> int:
     signals = Signals(ENDING)
     run_dir = (common.run_dir or rundir.default_run_dir(os.geteuid(), os.environ)).absolute()
     with ExitStack() as stack:
-        tun = -1
+        tun: tuple[int, ...] = ()
         if "tun_io" in stages.names:
             namespace = _opened(config, [])
             stack.callback(namespace.close)
-            tun = namespace.tun_fd
+            tun = namespace.tun
         listeners = _listening(config, stack) if "dns_filter" in stages.names else ()
         # From here on nothing needs privilege. All that follows, children included, is the other user's.
         _become(stages)
@@ -115,7 +115,7 @@ class Session:
         self._signals = signals
         self._greeting = greeting
 
-    async def run(self, launch: Launch, notify: socket.socket, tun: int) -> int:
+    async def run(self, launch: Launch, notify: socket.socket, tun: tuple[int, ...]) -> int:
         """Returns when a signal has come and everything has stopped."""
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[int] = loop.create_future()
@@ -128,7 +128,7 @@ class Session:
         supervisor = Supervisor(_COMMAND, launch, notify)
         try:
             supervisor.start(self._config, self._stages)
-            if tun >= 0:
+            if tun:
                 supervisor.give_tun(tun)
             is_whole = set(self._stages) >= set(stages_of(self._config.mode))
             beginning = asyncio.ensure_future(supervisor.wait_until_ready(READY_WITHIN if is_whole else None))
@@ -147,7 +147,7 @@ class Session:
         return OK
 
 
-def _ran(session: Session, launch: Launch, notify: socket.socket, tun: int) -> int:
+def _ran(session: Session, launch: Launch, notify: socket.socket, tun: tuple[int, ...]) -> int:
     try:
         return asyncio.run(session.run(launch, notify, tun))
     except NotReadyError as error:

@@ -44,8 +44,9 @@ _log = logging.getLogger(__name__)
 class NamedNamespace:
     """A namespace with a TUN in it. The TUN is there as long as a descriptor of it is open."""
 
-    def __init__(self, tun_fd: int, manifest: Sequence[str], warnings: Sequence[str]) -> None:
-        self.tun_fd = tun_fd
+    def __init__(self, tun: tuple[int, ...], manifest: Sequence[str], warnings: Sequence[str]) -> None:
+        self.tun = tun
+        """The descriptors of its queues (netstack.cli.tun)."""
         self.warnings = tuple(warnings)  # what could not be had, for the caller to log
         self._manifest = tuple(manifest)
 
@@ -67,7 +68,7 @@ class NamedNamespace:
                 "capture.name, or, if a killed netstack left it, run `netstack recover`"
             )
 
-        def build() -> tuple[int, list[str]]:
+        def build() -> tuple[tuple[int, ...], list[str]]:
             if joins:
                 _enter(path)
                 return open_tun(config.tun.name), network.configure_joined(config.tun, addresses)
@@ -94,9 +95,9 @@ class NamedNamespace:
 
     def close(self) -> None:
         """Close the TUN and remove what was made; a joined namespace is as it was. May be called again."""
-        if self.tun_fd >= 0:
-            os.close(self.tun_fd)
-            self.tun_fd = -1
+        for descriptor in self.tun:
+            os.close(descriptor)
+        self.tun = ()
         recover(self._manifest)
 
 
@@ -230,8 +231,8 @@ def _enter(path: Path) -> None:
         os.close(descriptor)
 
 
-def _in_child(build: Callable[[], tuple[int, list[str]]]) -> tuple[int, list[str]]:
-    """Do it in a process of its own, for this one stays in its namespace. The TUN's descriptor, and warnings."""
+def _in_child(build: Callable[[], tuple[tuple[int, ...], list[str]]]) -> tuple[tuple[int, ...], list[str]]:
+    """Do it in a process of its own, for this one stays in its namespace. The TUN's descriptors, and warnings."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -246,15 +247,15 @@ def _in_child(build: Callable[[], tuple[int, list[str]]]) -> tuple[int, list[str
         os.waitpid(child, 0)
     report = decode_report(data) if data else Failed("the process that was to make it died")
     if isinstance(report, Built):
-        return descriptors[0], report.warnings
+        return tuple(descriptors), report.warnings
     raise SandboxError(report.why if isinstance(report, Failed) else "unexpected report")
 
 
-def _child(build: Callable[[], tuple[int, list[str]]], report: socket.socket) -> NoReturn:
+def _child(build: Callable[[], tuple[tuple[int, ...], list[str]]], report: socket.socket) -> NoReturn:
     try:
         set_parent_death_signal(signal.SIGKILL)
         tun, warnings = build()
-        socket.send_fds(report, [encode(Built(warnings))], [tun])
+        socket.send_fds(report, [encode(Built(warnings))], tun)
     except SandboxError as error:
         report.send(encode(Failed(str(error))))
     except OSError as error:
@@ -268,12 +269,11 @@ def _child(build: Callable[[], tuple[int, list[str]]], report: socket.socket) ->
 
 
 def _is_marked(path: Path, token: str) -> bool:
-    def look() -> tuple[int, list[str]]:
+    def look() -> tuple[tuple[int, ...], list[str]]:
         _enter(path)
-        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), [network.alias("lo")]
+        return (), [network.alias("lo")]
 
-    descriptor, aliases = _in_child(look)
-    os.close(descriptor)
+    _, aliases = _in_child(look)
     return aliases == [_first_line(token)]
 
 

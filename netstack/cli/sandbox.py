@@ -57,7 +57,7 @@ class Sandbox:
         self._monitor = monitor  # 0 once reaped
         self._control = control
         self._identity = identity
-        self._tun = -1
+        self._tun: tuple[int, ...] = ()
         self._code: int | None = None
         self._failure = ""
         self._ended = False
@@ -93,15 +93,15 @@ class Sandbox:
         ours.settimeout(0)
         return cls(monitor, ours, identity)
 
-    async def tun(self) -> int:
-        """The TUN's descriptor, non-blocking; from here on the caller's to close. SandboxError if there is none."""
-        while self._tun < 0 and not self._failure and not self._ended:
+    async def tun(self) -> tuple[int, ...]:
+        """The TUN's descriptors (netstack.cli.tun), from here on the caller's to close. SandboxError without one."""
+        while not self._tun and not self._failure and not self._ended:
             await self._receive()
-        if self._tun < 0:
+        if not self._tun:
             self.close()
             raise SandboxError(self._failure or "the process that builds the captured namespace was killed")
-        descriptor, self._tun = self._tun, -1
-        return descriptor
+        descriptors, self._tun = self._tun, ()
+        return descriptors
 
     def start(self, argv: Sequence[str], environment: Mapping[str, str]) -> None:
         """Run the command, in the directory in which create() was called. To be called in the main thread.
@@ -147,9 +147,9 @@ class Sandbox:
         self._ended = True
         self._stop_listening()
         self._control.close()
-        if self._tun >= 0:
-            os.close(self._tun)
-            self._tun = -1
+        for descriptor in self._tun:
+            os.close(descriptor)
+        self._tun = ()
         if not _ends(self._monitor, _PATIENCE):
             os.kill(self._monitor, signal.SIGKILL)
         os.waitpid(self._monitor, 0)
@@ -174,7 +174,7 @@ class Sandbox:
             return
         report = decode_report(data)
         if isinstance(report, Built):
-            self._tun = descriptors[0]
+            self._tun = tuple(descriptors)
             for warning in report.warnings:
                 _log.warning("%s", warning)
         elif isinstance(report, Failed):

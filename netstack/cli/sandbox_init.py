@@ -72,14 +72,15 @@ class Init:
         self._foreground = 0  # the process group of the sandbox that had the terminal when the command stopped
         self._over = False
 
-    def run(self, tun: int, warnings: Sequence[str]) -> None:
+    def run(self, tun: Sequence[int], warnings: Sequence[str]) -> None:
         """Returns when the command has ended, or the supervisor or the monitor is gone."""
         set_parent_death_signal(signal.SIGKILL)  # a monitor that died before this line: end of file on the link
         mounts.mount_proc()
         # This process too: a command with CAP_SYS_PTRACE could otherwise borrow them from it.
         drop_capabilities(FORBIDDEN)
-        self._report(Built(list(warnings)), tun)
-        os.close(tun)
+        self._report(Built(list(warnings)), *tun)
+        for descriptor in tun:
+            os.close(descriptor)
         with wakeup(signal.SIGCHLD) as children:
             self._serve(children)
 
@@ -171,7 +172,9 @@ class Init:
             os._exit(code)
 
 
-def run(plan: Plan, control: socket.socket, link: socket.socket, tun: int, warnings: Sequence[str]) -> NoReturn:
+def run(
+    plan: Plan, control: socket.socket, link: socket.socket, tun: Sequence[int], warnings: Sequence[str]
+) -> NoReturn:
     """The whole life of PID 1."""
     try:
         Init(plan, control, link).run(tun, warnings)

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 MESSAGE: Final = 4096  # octets; the largest is a list of warnings
+_DESCRIPTORS: Final = 64  # with one message; a TUN has one for each of its queues
 
 
 class SandboxError(Exception):
@@ -14,7 +15,7 @@ class SandboxError(Exception):
 
 
 class Built(msgspec.Struct, frozen=True, tag=True):
-    """init -> supervisor: the namespace stands; the TUN's descriptor comes with this message."""
+    """init -> supervisor: the namespace stands; the TUN's descriptors come with this message."""
 
     warnings: list[str]  # what could not be had, though the command can run without
 
@@ -58,10 +59,10 @@ decode_program = msgspec.msgpack.Decoder(Program).decode
 
 
 def receive(sender: socket.socket) -> tuple[bytes, list[int]]:
-    """A message, empty at end of file, and the descriptor that came with it, if any, which is closed on exec."""
+    """A message, empty at end of file, and the descriptors that came with it, which are closed on exec."""
     # Not socket.recv_fds, which drops its flags.
     descriptors = array.array("i")
-    space = socket.CMSG_SPACE(descriptors.itemsize)
+    space = socket.CMSG_SPACE(_DESCRIPTORS * descriptors.itemsize)
     data, ancillary, _, _ = sender.recvmsg(MESSAGE, space, socket.MSG_CMSG_CLOEXEC)
     for level, kind, octets in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

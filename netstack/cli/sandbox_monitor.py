@@ -75,7 +75,8 @@ def _monitor(blueprint: Blueprint, control: socket.socket) -> None:
         link.close()
         plan = sandbox_init.Plan(blueprint.identity, blueprint.ignored)
         sandbox_init.run(plan, control, init_link, tun, warnings)
-    os.close(tun)
+    for descriptor in tun:
+        os.close(descriptor)
     init_link.close()
     coupling = _Coupling(blueprint.supervisor, link)
     coupling.run()
@@ -85,8 +86,8 @@ def _monitor(blueprint: Blueprint, control: socket.socket) -> None:
     coupling.take_back_terminal()
 
 
-def _build(blueprint: Blueprint) -> tuple[int, list[str]]:
-    """The TUN's descriptor and what could not be had."""
+def _build(blueprint: Blueprint) -> tuple[tuple[int, ...], list[str]]:
+    """The TUN's descriptors and what could not be had."""
     identity = blueprint.identity
     addresses = network.parse_addresses(blueprint.tun)
     flags = CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWPID

@@ -1,6 +1,6 @@
 """Starts the processes of an instance, waits until each is ready, starts anew those that die, and ends them.
 
-The TUN's descriptor is held here. Each tun_io gets it through a socket of its own as soon as it is there, so that
+The TUN's descriptors are held here. Each tun_io gets them through a socket of its own as soon as it is there, so that
 tun_io can die and come back while the interface stays.
 """
 
@@ -53,7 +53,7 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._workers: dict[str, _Worker] = {}
         self._roster = Roster(command, os.getpid(), time.time(), [])
-        self._tun: int | None = None
+        self._tun: tuple[int, ...] = ()
         self._stopping = False
         self._changed = asyncio.Event()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -77,9 +77,11 @@ class Supervisor:
             self._spawn(worker)
         self._publish()
 
-    def give_tun(self, descriptor: int) -> None:
-        """The TUN is there: hand it to tun_io, now and after each restart. It stays the caller's to close."""
-        self._tun = descriptor
+    def give_tun(self, descriptors: tuple[int, ...]) -> None:
+        """The TUN is there: hand it to tun_io, now and after each restart. It stays the caller's to close; its
+        first queue is that of tun_io (netstack.cli.tun).
+        """
+        self._tun = descriptors
         for worker in self._workers.values():
             self._send_tun(worker)
 
@@ -134,10 +136,10 @@ class Supervisor:
         worker.policy.started(self._loop.time())
 
     def _send_tun(self, worker: _Worker) -> None:
-        if self._tun is None or worker.tun_link is None:
+        if not self._tun or worker.tun_link is None:
             return
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died just now; its successor gets it
-            socket.send_fds(worker.tun_link, [b"\0"], [self._tun])
+            socket.send_fds(worker.tun_link, [b"\0"], self._tun)
         worker.tun_link.close()
         worker.tun_link = None
 

@@ -1,9 +1,10 @@
-"""Opening a TUN device in the network namespace of the calling process."""
+"""Opening a TUN device, with its queues, in the network namespace of the calling process."""
 
 import errno
 import fcntl
 import os
 import struct
+from contextlib import ExitStack
 from typing import Final
 
 from netstack.cli.sandbox_messages import SandboxError
@@ -14,40 +15,57 @@ DEVICE: Final = "/dev/net/tun"
 _TUNSETIFF: Final = 0x400454CA
 _TUNSETOFFLOAD: Final = 0x400454D0
 _TUNSETVNETHDRSZ: Final = 0x400454D8
+_TUNSETQUEUE: Final = 0x400454D9
 _TUNSETVNETLE: Final = 0x400454DC
 _IFF_TUN: Final = 0x0001
+_IFF_MULTI_QUEUE: Final = 0x0100
+_IFF_DETACH_QUEUE: Final = 0x0400
 _IFF_NO_PI: Final = 0x1000
 _IFF_VNET_HDR: Final = 0x4000
+_IFF_TUN_EXCL: Final = 0x8000
 
 _CSUM_TSO: Final = 0x01 | 0x02 | 0x04  # checksum, TSO for IPv4 and IPv6
 _USO: Final = 0x20 | 0x40  # UDP segmentation for IPv4 and IPv6; Linux 6.2 and later
 VNET_HEADER: Final = 10  # octets
 
+SPARE: Final = 16
+"""Queues beside the first: workers that may read and write the device themselves. The others go through tun_io."""
 
-def open_tun(name: str) -> int:
-    """Make the device and return its descriptor: non-blocking, closed on exec, with vnet headers and offloads.
 
-    The device lives as long as a descriptor of it is open anywhere. SandboxError if there is such a device already or
-    none may be made.
+def open_tun(name: str) -> tuple[int, ...]:
+    """Make the device and return the descriptors of its queues: non-blocking, closed on exec, with vnet headers.
+
+    The first queue takes everything; the SPARE others are detached (netstack.runtime.queue) until somebody attaches
+    them. The device lives as long as a descriptor of it is open anywhere. SandboxError if there is such a device
+    already or none may be made.
     """
+    with ExitStack() as stack:
+        first = _open(stack)
+        _attach(first, name, _IFF_TUN_EXCL)
+        fcntl.ioctl(first, _TUNSETVNETHDRSZ, struct.pack("=i", VNET_HEADER))
+        # The header's fields are little-endian to us on every machine.
+        fcntl.ioctl(first, _TUNSETVNETLE, struct.pack("=i", 1))
+        _offload(first)
+        spare = [_open(stack) for _ in range(SPARE)]
+        for descriptor in spare:
+            _attach(descriptor, name, 0)
+            fcntl.ioctl(descriptor, _TUNSETQUEUE, struct.pack("=16sH22x", b"", _IFF_DETACH_QUEUE))
+        stack.pop_all()
+    return (first, *spare)
+
+
+def _open(stack: ExitStack) -> int:
     try:
         descriptor = os.open(DEVICE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise SandboxError(f"cannot make the TUN: {DEVICE}: {error.strerror}") from None
-    try:
-        _attach(descriptor, name)
-        fcntl.ioctl(descriptor, _TUNSETVNETHDRSZ, struct.pack("=i", VNET_HEADER))
-        # The header's fields are little-endian to us on every machine.
-        fcntl.ioctl(descriptor, _TUNSETVNETLE, struct.pack("=i", 1))
-        _offload(descriptor)
-    except BaseException:
-        os.close(descriptor)
-        raise
+    stack.callback(os.close, descriptor)
     return descriptor
 
 
-def _attach(descriptor: int, name: str) -> None:
-    request = struct.pack("=16sH22x", name.encode(), _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR)
+def _attach(descriptor: int, name: str, flags: int) -> None:
+    flags |= _IFF_TUN | _IFF_NO_PI | _IFF_VNET_HDR | _IFF_MULTI_QUEUE
+    request = struct.pack("=16sH22x", name.encode(), flags)
     try:
         fcntl.ioctl(descriptor, _TUNSETIFF, request)
     except OSError as error:

@@ -3,21 +3,26 @@
 Packets to the client are collected and leave together at the end of the turn of the loop, at most BATCH_PACKETS or
 BATCH_OCTETS a message. Large ones lie in shared memory, in both directions (netstack.wire.arena): who has the packet of
 a host socket to write takes a slot, has the socket fill it behind the headroom, and gives it to write_slot.
+
+A worker that says what to do with them has the packets of its flows from a queue of the TUN of its own
+(netstack.runtime.queue), and writes there; tun_io and the link are then for what goes astray.
 """
 
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final
 
 from netstack.packet.reason import Reason
+from netstack.runtime.queue import Queue, framed
 from netstack.runtime.service import Runtime
 from netstack.wire.arena import HEADROOM, LARGE, Arena, ArenaError, Partner, Slot
 from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
+    Astray,
     Bye,
     Closed,
     Drain,
@@ -25,6 +30,7 @@ from netstack.wire.messages import (
     Heartbeat,
     Hello,
     Message,
+    Opened,
     Packets,
     ToTun,
     Traced,
@@ -36,6 +42,9 @@ BATCH_PACKETS: Final = 64
 BATCH_OCTETS: Final = 256 << 10  # of the packets that are in the message itself
 HEARTBEAT: Final = 0.5  # seconds
 HIGH_WATER: Final = 64  # messages on each side of the link; at most 16 MiB with full batches
+TELL_WITHIN: Final = 0.05
+"""Seconds until tun_io hears of a flow that a worker took from its own queue. Those that last less cost no message."""
+
 RETURN_AT: Final = 32  # slots that were dealt with: give them back at once, though there is nothing else to say
 
 _log = logging.getLogger(__name__)
@@ -54,10 +63,13 @@ class Tunnel:
         on_room: Callable[[], None] = lambda: None,
         on_drained: Callable[[], None] = lambda: None,
         views: bool = False,
+        on_own: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         """on_batch gets the packets (each with its vnet header) and the trace ids by index, mostly none.
 
         With views, large packets are memoryviews that hold only until on_batch returns; else all are bytes.
+        on_own gets what comes to this worker's own queue of the TUN, with views: packets of its flows, new ones, and
+        others, to be given to `pass_on`. Without it no queue is asked for.
 
         flows gives the keys of the flows this worker has, for a tun_io that restarted; on_room is called when a
         congested link has room again; on_welcome once tun_io has this worker in its roster; on_drained when no new flow
@@ -78,7 +90,10 @@ class Tunnel:
         self._slot_octets = 0
         self._traced: Traced = []
         self._closed: list[bytes] = []
-        self._draining = False
+        self._opened: dict[bytes, None] = {}
+        self._astray: list[bytes] = []
+        self.draining = False
+        """No new flows are wanted."""
         self.drained = False
         """tun_io has said that it gives this worker no new flows: what was on its way came before that."""
         self._flush_scheduled = False
@@ -86,6 +101,10 @@ class Tunnel:
         self._said_hello = 0.0
         self.mtu = runtime.config.tun.mtu
         self._far = runtime.trace.far
+        self._queue: Queue | None = None
+        if on_own is not None and not runtime.topology.connect:
+            self._queue = Queue(runtime.loop, runtime.topology.queues, self._own_packets)
+        self._on_own = on_own
         self._arena_numbers = count()
         self._arena = self._make_arena()
         self._partner: Partner | None = None
@@ -107,12 +126,66 @@ class Tunnel:
     @property
     def congested(self) -> bool:
         """Whether tun_io is behind: read nothing more from host sockets until on_room."""
-        return self._peer.congested
+        return not self._queue and self._peer.congested
 
     def write(self, packet: bytes, trace_id: int = 0) -> None:
-        """Send a packet, vnet header in front, to the client. It leaves at the end of this turn of the loop."""
-        if len(packet) < LARGE or not self._write_large(packet, trace_id):
+        """Send a packet, vnet header in front, to the client. It leaves at the end of the loop's turn at the latest.
+
+        What is traced goes through tun_io, so that a trace shows the way of all packets.
+        """
+        if self._queue and not trace_id:
+            self._write_own((packet,), len(packet))
+        elif len(packet) < LARGE or not self._write_large(packet, trace_id):
             self._collect(packet, trace_id)
+
+    def write_parts(self, head: bytes, payload: bytes | memoryview, trace_id: int = 0) -> None:
+        """Send a packet whose payload is apart, without joining the two where that can be."""
+        if self._queue and not trace_id:
+            self._write_own((head, payload), len(head) + len(payload))
+        else:
+            self.write(b"".join((head, payload)), trace_id)
+
+    def _write_own(self, parts: Sequence[bytes | memoryview], octets: int) -> None:
+        counters = self._runtime.counters
+        try:
+            self._queue.write(parts)  # type: ignore[union-attr]
+        except BlockingIOError:
+            counters.drop(Reason.TUN_FULL)
+        except OSError:
+            # The kernel refuses what is no packet (EINVAL), and everything while the device is down (EIO).
+            counters.drop(Reason.MALFORMED_IP)
+        else:
+            counters.packets_out += 1
+            counters.octets_out += octets
+
+    def opened(self, key: bytes) -> None:
+        """A flow came to this worker's own queue, and is its own from now on."""
+        if not self._opened:
+            self._loop.call_later(TELL_WITHIN, self._tell_opened)
+        self._opened[key] = None
+
+    def _tell_opened(self) -> None:
+        if self._opened:
+            self._peer.send(Opened(list(self._opened)))
+            self._opened = {}
+
+    def pass_on(self, packet: bytes) -> None:
+        """A packet of the own queue is not this worker's to deal with: tun_io gets it."""
+        self._astray.append(bytes(packet))
+
+    def _own_packets(self, packets: list[bytes]) -> None:
+        counters = self._runtime.counters
+        counters.packets_in += len(packets)
+        counters.octets_in += sum(map(len, packets))
+        self._in_burst = True
+        self._on_own(packets)  # type: ignore[misc]
+        self.burst_ends()
+        if self._astray:
+            astray, self._astray = self._astray, []
+            if self._peer.congested:
+                counters.drop(Reason.QUEUE_FULL, len(astray))
+            else:
+                self._peer.send(Astray(astray))
 
     def _collect(self, packet: bytes, trace_id: int) -> None:
         if trace_id:
@@ -127,13 +200,19 @@ class Tunnel:
 
     def slot(self) -> Slot | None:
         """Room for a packet to the client, held once: the payload behind the headroom; None where all is taken."""
-        return self._arena.take() if self._sharing and self._arena is not None else None
+        return self._arena.take() if self._arena is not None and (self._sharing or self._queue) else None
 
     def write_slot(self, slot: Slot, head: bytes, octets: int, trace_id: int = 0) -> None:
         """Send what lies in a slot: so many octets of payload, and this head, which is put in front of them.
 
         The caller goes on holding the slot, for as long as it may have to send it again.
         """
+        if self._queue and not trace_id:
+            if self._arena is not None and self._arena.owns(slot):
+                self._write_own((framed(slot, head, octets),), len(head) + octets)
+            else:
+                self._write_own((head, slot.payload[:octets]), len(head) + octets)
+            return
         if not self._sharing or self._arena is None or not self._arena.owns(slot):
             self._collect(b"".join((head, slot.payload[:octets])), trace_id)
             return
@@ -153,11 +232,14 @@ class Tunnel:
 
     def forget(self, key: bytes) -> None:
         """A flow is over: tun_io need not remember who had it."""
-        self._closed.append(key)
+        if key in self._opened:
+            del self._opened[key]
+        else:
+            self._closed.append(key)
 
     def drain(self) -> None:
         """Ask for no new flows; the owner calls Runtime.stop when `drained` is true and its last flow is over."""
-        self._draining = True
+        self.draining = True
         self._peer.send(Drain(self._runtime.worker))
 
     def flush(self) -> None:
@@ -247,8 +329,10 @@ class Tunnel:
                 return
             self.mtu = message.mtu
             self._map(message.arena)
-            if self._draining:
+            if self.draining:
                 self._peer.send(Drain(self._runtime.worker))
+            if self._queue is not None:
+                self._queue.ask()
             self._on_welcome()
         elif isinstance(message, Drain):
             self.drained = True
@@ -314,5 +398,7 @@ class Tunnel:
         if self._closed:
             self._peer.send(Closed(self._closed))
         self._peer.send(Bye(self._runtime.worker))
+        if self._queue is not None:
+            self._queue.close()
         if self._arena is not None:
             self._arena.retire()

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 import msgpack
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 Traced = list[list[int]]
 """Which packets of a batch are being traced: pairs of index and trace id."""
@@ -102,6 +102,18 @@ class Closed(NamedTuple):
     """Worker -> tun_io: these flows are over; forget who has them."""
 
     flows: list[bytes]
+
+
+class Opened(NamedTuple):
+    """Worker -> tun_io: I took these flows from my own queue of the TUN; they are mine."""
+
+    flows: list[bytes]
+
+
+class Astray(NamedTuple):
+    """Worker -> tun_io: these packets of the client came to my own queue of the TUN, and are not mine to deal with."""
+
+    frames: list[bytes]
 
 
 # --- the whitelist link: tracker binds ROUTER; dns_filter and the forwarders connect DEALER ---------------------------
@@ -346,6 +358,8 @@ Message = (
     | Told
     | NameRules
     | NameRefused
+    | Opened
+    | Astray
 )
 _KINDS: Final[tuple[type[Any], ...]] = get_args(Message)
 _NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS)}

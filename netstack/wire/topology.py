@@ -6,10 +6,11 @@
     events-in  tracker XSUB    <-  XPUB    every process
     events-out tracker XPUB    ->  SUB     commands
     dns        dns_filter, one listening stream socket per worker  <-  tcp_fwd (TCP to port 53)
+    queues     tun_io, a listening socket that hands out queues of the TUN  <-  tcp_fwd, udp_fwd
 
 The links are Unix sockets in the instance's directory, which only its owner may enter (mode 0700). Where the instance
 goes over several hosts, tun_io and tracker are on the same one; their sockets are bound at ports of that host as well,
-and the processes of the others connect to those. The last line stays within each host.
+and the processes of the others connect to those. The last two lines stay within each host.
 """
 
 from dataclasses import dataclass
@@ -90,6 +91,11 @@ class Topology:
     def dns(self) -> Path:
         """The folder in which each dns_filter worker listens on a stream socket of its own name."""
         return self.directory / "dns"
+
+    @property
+    def queues(self) -> Path:
+        """Where tun_io hands out queues of the TUN (netstack.runtime.queue)."""
+        return self.directory / "queues"
 
     @property
     def notify(self) -> Path:

@@ -6,7 +6,7 @@ import secrets
 from functools import partial
 from typing import Final
 
-from netstack.packet import icmp, tcp
+from netstack.packet import icmp, plain, tcp
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.packet.seqnum import MASK
 from netstack.packet.vnet import NO_OFFLOAD
@@ -76,7 +76,7 @@ class Forwarder:
         self._greeted: set[str] = set()
         self.tunnel = Tunnel(
             runtime, self._on_batch, flows=lambda: list(self._sessions), on_welcome=partial(self._greet, "tun_io"),
-            on_room=self._on_room, on_drained=self._stop_if_drained, views=True,
+            on_room=self._on_room, on_drained=self._stop_if_drained, views=True, on_own=self._on_own,
         )  # fmt: skip
         self.poller = Poller(runtime.loop, self.tunnel.burst_begins, self.tunnel.burst_ends)
         self.whitelist = Whitelist(runtime, on_joined=partial(self._greet, "tracker"), on_revoked=self._on_revoked)
@@ -119,6 +119,47 @@ class Forwarder:
             touched[session] = None
         for session in touched:
             session.settle()
+
+    def _on_own(self, packets: list[bytes]) -> None:
+        """What came to our own queue of the TUN. What tun_io would have looked at first is given to it."""
+        now = self.now()
+        sessions = self._sessions
+        full = self.buffers.full
+        touched: dict[Session, None] = {}
+        for packet in packets:
+            session = None
+            is_plain = plain.is_tcp(packet)
+            if is_plain:
+                try:
+                    segment = parse(packet)
+                except MalformedPacketError as error:
+                    self._counters.drop(error.reason)
+                    continue
+                session = sessions.get(segment.key)
+            if session is None:
+                if not is_plain or not self._takes(segment, packet, now):
+                    self.tunnel.pass_on(packet)
+                    continue
+                session = self._unknown(segment, packet, 0, now)
+                if session is None:
+                    continue
+                self.tunnel.opened(segment.key)
+            if full and segment.payload and session.held > FLOOR:
+                self._counters.drop(Reason.BUFFER_FULL)
+                continue  # it was not acknowledged: it is sent again
+            commands = session.connection.receive_segment(segment, now)
+            if commands:
+                session.execute(commands)
+            touched[session] = None
+        for session in touched:
+            session.settle()
+
+    def _takes(self, segment: Segment, packet: bytes, now: float) -> bool:
+        """Whether a segment of no flow of ours may be dealt with without asking tun_io whose it is."""
+        if self._time_wait.get(segment, now) is not None:
+            return True
+        opens = segment.flags & (tcp.SYN | tcp.ACK | tcp.RST) == tcp.SYN
+        return opens and not self.tunnel.draining and not self._runtime.trace.active and plain.may_open(packet)
 
     def _unknown(self, segment: Segment, packet: bytes, trace_id: int, now: float) -> Session | None:
         """A segment of no flow of ours: open one for a SYN, answer anything else as RFC 9293 section 3.10.7.1 says."""

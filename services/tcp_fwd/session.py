@@ -99,7 +99,10 @@ class Session:
                 self._execute_rare(command)
 
     def _emit(self, command: Emit) -> None:
-        self._forwarder.tunnel.write(command.frame if command.payload else command.head, self.trace_id)
+        if command.payload:
+            self._forwarder.tunnel.write_parts(command.head, command.payload, self.trace_id)
+        else:
+            self._forwarder.tunnel.write(command.head, self.trace_id)
 
     def _execute_rare(self, command: Command) -> None:
         match command:

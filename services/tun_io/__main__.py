@@ -4,13 +4,13 @@ import argparse
 import sys
 
 from netstack.runtime.service import Runtime, run
-from services.tun_io.device import receive_descriptor
+from services.tun_io.device import receive_descriptors
 from services.tun_io.service import TunIo
 
 
 async def start(runtime: Runtime) -> None:
     """Take over the TUN, then serve it. Blocking here is right: nothing else is to be done yet."""
-    TunIo(runtime, receive_descriptor(_handover()))
+    TunIo(runtime, receive_descriptors(_handover()))
 
 
 def _handover() -> int:

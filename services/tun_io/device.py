@@ -1,4 +1,4 @@
-"""The TUN's descriptor: handed over by whoever opened it, read and written in whole frames."""
+"""The TUN's descriptors: handed over by whoever opened it, read and written in whole frames."""
 
 import os
 import socket
@@ -13,15 +13,19 @@ class NoDeviceError(OSError):
     """Nobody handed over a TUN."""
 
 
-def receive_descriptor(handover: int) -> int:
-    """Take the TUN's descriptor from the inherited socket whose number is given; raises NoDeviceError.
+_QUEUES: Final = 64  # at most, of one device
 
-    Blocks until it is there: without a device there is nothing to do.
+
+def receive_descriptors(handover: int) -> list[int]:
+    """Take the TUN's descriptors, one a queue, from the inherited socket whose number is given; raises NoDeviceError.
+
+    Blocks until they are there: without a device there is nothing to do.
     """
     with socket.socket(fileno=handover) as channel:
         channel.settimeout(None)
-        _, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+        _, descriptors, _, _ = socket.recv_fds(channel, 1, _QUEUES)
     if not descriptors:
         raise NoDeviceError("the supervisor closed the handover socket without a TUN descriptor")
-    os.set_blocking(descriptors[0], False)
-    return descriptors[0]
+    for descriptor in descriptors:
+        os.set_blocking(descriptor, False)
+    return descriptors

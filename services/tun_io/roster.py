@@ -96,6 +96,13 @@ class Roster:
         """The workers not heard from for too long."""
         return [worker for worker in self._workers.values() if now - worker.last_heard > SILENT_AFTER]
 
+    def opened(self, identity: bytes, keys: list[bytes]) -> None:
+        """A worker says that it has taken these flows by itself."""
+        worker = self._workers[identity]
+        owners = self._owners.setdefault(worker.stage, {})
+        for key in keys:
+            self._own(owners, key, worker)
+
     def closed(self, identity: bytes, keys: list[bytes]) -> None:
         """A worker says that these flows of its own are over."""
         worker = self._workers[identity]
@@ -129,8 +136,12 @@ class Roster:
         return able[self._next % len(able)]
 
     def adopting(self, now: float) -> bool:
-        """Whether flows may still be claimed by workers that were there before us."""
+        """Whether flows may still be claimed by workers that have them already."""
         return now < self._adopting_until
+
+    def hesitate(self, until: float) -> None:
+        """Up to that time workers may have flows of which they have not told yet."""
+        self._adopting_until = max(self._adopting_until, until)
 
     def _least(self, stage: str) -> Worker | None:
         able = [worker for worker in self._workers.values() if worker.stage == stage and not worker.draining]

@@ -3,16 +3,18 @@
 import logging
 import os
 import secrets
+from collections.abc import Sequence
 from itertools import count
 from typing import Final
 
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.runtime.service import Runtime
-from netstack.runtime.tunnel import HIGH_WATER, RETURN_AT
+from netstack.runtime.tunnel import HIGH_WATER, RETURN_AT, TELL_WITHIN
 from netstack.wire.arena import LARGE, Arena, ArenaError, Partner, Slot, private_slot
 from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
+    Astray,
     Bye,
     Closed,
     Drain,
@@ -20,6 +22,7 @@ from netstack.wire.messages import (
     Heartbeat,
     Hello,
     Message,
+    Opened,
     ToTun,
     Welcome,
     WhoAreYou,
@@ -28,6 +31,7 @@ from netstack.wire.topology import WORKER_STAGES
 from services.tun_io import answers, device
 from services.tun_io.classify import Class, Classifier, Kind
 from services.tun_io.link import Link
+from services.tun_io.queues import Queues
 from services.tun_io.reassembly import Reassembler
 from services.tun_io.refusing import Refuser
 from services.tun_io.roster import Roster, Worker
@@ -44,13 +48,14 @@ _log = logging.getLogger(__name__)
 class TunIo:
     """One TUN and its workers."""
 
-    def __init__(self, runtime: Runtime, descriptor: int) -> None:
+    def __init__(self, runtime: Runtime, descriptors: Sequence[int]) -> None:
+        """The descriptors are those of the device's queues; the first is ours, the others are for workers."""
         self._runtime = runtime
         config = runtime.config
         self._loop = runtime.loop
         self._now = runtime.loop.time
         self._counters = runtime.counters
-        self._descriptor = descriptor
+        self._descriptor = descriptors[0]
         self._classifier = Classifier(frozenset(config.quic.ports) if config.quic.block else frozenset())
         self._reassembler = Reassembler()
         self._answer_quic = config.quic.answer == "reject"
@@ -67,6 +72,7 @@ class TunIo:
         self._refused: set[bytes] = set()
         self._reading = False
         topology = runtime.topology
+        self._queues = Queues(runtime.loop, topology.queues, descriptors[1:], self._flows_may_move)
         self._hub = runtime.bus.hub(topology.bound(topology.packets), self._on_message, high_water=HIGH_WATER)
         runtime.before_sample = self._before_sample
         runtime.every(_SWEEP, self._sweep)
@@ -135,6 +141,28 @@ class TunIo:
         for link in links.values():
             if link.packets:
                 self._send(link)
+
+    def _astray(self, frames: list[bytes]) -> None:
+        """Deal with what came to a worker's own queue, and was not for it."""
+        now = self._now()
+        tracing = self._runtime.trace.active
+        for frame in frames:
+            found = self._find_link(frame, now, tracing=tracing)
+            if found is None:
+                continue
+            link, whole = found
+            link.add(whole)
+            if link.is_full:
+                self._send(link)
+        self._counters.packets_in += len(frames)
+        self._counters.octets_in += sum(map(len, frames))
+        for link in self._links.values():
+            if link.packets:
+                self._send(link)
+
+    def _flows_may_move(self) -> None:
+        """A queue came or went: flows of which a worker is still to tell may come to another queue."""
+        self._roster.hesitate(self._now() + 2 * TELL_WITHIN)
 
     def _take(self) -> Slot:
         """Room for the next packet: shared while there is any, else our own alone."""
@@ -254,6 +282,10 @@ class TunIo:
             self._roster.heard(identity, self._now())
         elif isinstance(message, Closed):
             self._roster.closed(identity, message.flows)
+        elif isinstance(message, Opened):
+            self._roster.opened(identity, message.flows)
+        elif isinstance(message, Astray):
+            self._astray(message.frames)
         elif isinstance(message, Drain):
             self._roster.drain(identity)
             self._hub.send(identity, message)  # behind whatever was given to it before
@@ -393,6 +425,8 @@ class TunIo:
             self._counters.drop(Reason.FRAGMENT_TIMEOUT)
             if packet:
                 self._write(answers.reassembly_time_exceeded(packet, self._gateways.get(packet[0] >> 4)))
+        if not self._roster.adopting(now):
+            self._queues.expire()
         self._give_back()
         self._nudge()
 
@@ -415,6 +449,7 @@ class TunIo:
 
     def _before_sample(self) -> None:
         self._counters.gauges["fragmented"] = len(self._reassembler)
+        self._counters.gauges["queues_lent"] = len(self._queues)
         for stage in ("tcp_fwd", "udp_fwd"):
             self._counters.gauges[f"{stage}_flows"] = self._roster.flows(stage)
         for stage in WORKER_STAGES:
@@ -424,5 +459,6 @@ class TunIo:
         if self._reading:
             self._loop.remove_reader(self._descriptor)
         os.close(self._descriptor)
+        self._queues.close()
         if self._arena is not None:
             self._arena.retire()

@@ -46,7 +46,8 @@ def main() -> int:
             return await sandbox.wait()
         finally:
             sandbox.close()
-            os.close(tun)
+            for descriptor in tun:
+                os.close(descriptor)
             if "TIMES" in os.environ:
                 print(
                     f"create to tun {built - created:.3f} s, start to end {time.monotonic() - started:.3f} s",

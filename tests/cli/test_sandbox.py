@@ -289,7 +289,7 @@ def test_the_device_that_may_not_be_opened_is_named(mark: Mark) -> None:
 
 def test_the_tun_is_quiet_and_carries_the_commands_packets() -> None:
     async def run() -> list[bytes]:
-        tun = await sandbox.tun()
+        tun, *spare = await sandbox.tun()
         try:
             assert os.get_blocking(tun) is False
             assert os.get_inheritable(tun) is False
@@ -298,7 +298,8 @@ def test_the_tun_is_quiet_and_carries_the_commands_packets() -> None:
             assert await sandbox.wait() == 0
             return list(packets(tun))
         finally:
-            os.close(tun)
+            for descriptor in (tun, *spare):
+                os.close(descriptor)
 
     device = Tun(name="sbx0", addresses=["10.9.0.2/24", "fd00:9::2/64"], dns="10.9.0.1")
     sandbox = Sandbox.create(Config(tun=device), caller())
@@ -321,7 +322,8 @@ def test_a_sandbox_closed_before_its_time_is_gone() -> None:
 
 def test_closing_wakes_whoever_waits() -> None:
     async def run() -> int:
-        os.close(await sandbox.tun())
+        for descriptor in await sandbox.tun():
+            os.close(descriptor)
         sandbox.start(["sleep", "60"], os.environ)
         waiting = asyncio.create_task(sandbox.wait())
         await asyncio.sleep(0)

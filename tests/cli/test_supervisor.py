@@ -30,7 +30,7 @@ def supervise(make_launch: MakeLaunch, act: Callable[[Supervisor, Path], Awaitab
         reading, writing = os.pipe()
         try:
             supervisor.start(Config(workers=WorkerCounts(tcp_fwd=2)))
-            supervisor.give_tun(writing)
+            supervisor.give_tun((writing,))
             await act(supervisor, launch.roster.parent)
         finally:
             await supervisor.stop()
@@ -113,7 +113,7 @@ def test_tun_io_gets_the_tun_anew_when_it_comes_back(make_launch: MakeLaunch) ->
             supervisor.start(Config(), ["tun_io"])
             with pytest.raises(NotReadyError):
                 await supervisor.wait_until_ready(0.0)
-            supervisor.give_tun(writing)
+            supervisor.give_tun((writing,))
             await supervisor.wait_until_ready(PATIENCE)
             os.kill(entries(launch.roster.parent)["tun_io-0"].pid, signal.SIGKILL)
             await until(lambda: entries(launch.roster.parent)["tun_io-0"].restarts == 1)

@@ -17,7 +17,7 @@ from netstack.cli.sandbox_messages import SandboxError
 from netstack.cli.tun import open_tun
 from netstack.runtime.config import Tun
 
-tun = open_tun("tun0")
+tun, *_ = open_tun("tun0")
 _, flags = struct.unpack("=16sH", fcntl.ioctl(tun, 0x800454D2, bytes(40))[:18])  # TUNGETIFF
 print(*(name for bit, name in ((0x1, "TUN"), (0x1000, "NO_PI"), (0x4000, "VNET_HDR")) if flags & bit))
 print(struct.unpack("=i", fcntl.ioctl(tun, 0x800454D7, bytes(4))))  # TUNGETVNETHDRSZ

@@ -51,7 +51,7 @@ def test_each_kind_of_packet_goes_to_its_stage():
         assert tcp_worker.packets == [over_tcp]
         gauges = (await one.sample()).gauges
         assert gauges == {
-            "fragmented": 0,
+            "fragmented": 0, "queues_lent": 0,
             "tcp_fwd_flows": 1, "udp_fwd_flows": 2,
             "dns_filter_workers": 1, "tcp_fwd_workers": 1, "udp_fwd_workers": 1,
         }  # fmt: skip

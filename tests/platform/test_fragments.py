@@ -11,7 +11,7 @@ SCRIPT = """
 import os, select, socket, subprocess
 from netstack.cli.tun import open_tun
 
-tun = open_tun("tun0")
+tun, *_ = open_tun("tun0")
 for command in (
     "address add 10.0.0.2/24 dev tun0",
     "address add fd00:6e73::2/64 dev tun0 nodad",

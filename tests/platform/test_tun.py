@@ -14,7 +14,8 @@ from netstack.cli.tun import open_tun
 def links():
     return sorted(name for _, name in socket.if_nameindex())
 
-holder = open_tun("tun0")
+holders = open_tun("tun0")
+holder = holders[0]
 ours, theirs = socket.socketpair()
 """
 
@@ -38,7 +39,8 @@ if child == 0:
     os._exit(0)  # tun_io dies; it had a copy of the descriptor
 os.waitpid(child, 0)
 print(links())
-os.close(holder)
+for each in holders:
+    os.close(each)
 print(links())
 """
     assert in_namespace(script) == ["['lo', 'tun0']", "['lo']"]

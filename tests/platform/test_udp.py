@@ -15,7 +15,7 @@ import os, socket, subprocess
 from netstack.cli.tun import open_tun
 from services.udp_fwd.reply import Sender
 
-tun = open_tun("tun0")
+tun, *_ = open_tun("tun0")
 for command in ("addr add 10.0.0.2/24 dev tun0", "addr add fd00:6e73::2/64 dev tun0 nodad", "link set tun0 up"):
     subprocess.run(["ip", *command.split()], check=True)
 """
