@@ -33,6 +33,7 @@ EXCEPTIONS: Final = {
     "services/dns_filter/upstreams/quic_connection.py": "its uses: tests/services/dns_filter/upstreams/test_quic.py",
     "services/dns_filter/upstreams/upstream.py": "what they share: tests/services/dns_filter/upstreams/test_tcp.py",
     "services/tcp_fwd/commands.py": "a vocabulary: tests/services/tcp_fwd/test_connection.py",
+    "services/tcp_fwd/control_block.py": "what events have in common: tests/services/tcp_fwd/test_connection.py",
     "services/tcp_fwd/namer.py": "the whole process: tests/pipeline/test_tcp_fwd_names.py",
     "services/tcp_fwd/output.py": "what a connection sends: tests/services/tcp_fwd/test_connection.py",
     "services/tcp_fwd/service.py": "the whole process: tests/pipeline/test_tcp_fwd.py and those beside it",

@@ -21,7 +21,7 @@ from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.receiving import MAX_BLOCKS
 from services.tcp_fwd.scoreboard import LOST, SACKED
 from services.tcp_fwd.segment import parse
-from services.tcp_fwd.sending import LIMIT
+from services.tcp_fwd.send_window import LIMIT
 from services.tcp_fwd.states import State
 
 
