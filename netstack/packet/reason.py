@@ -55,6 +55,7 @@ class Reason(StrEnum):
     CLIENT_LIMIT = "client-limit"
     HALF_OPEN_LIMIT = "half-open-limit"
     BUFFER_FULL = "buffer-full"
+    OUT_OF_ORDER_LIMIT = "out-of-order-limit"
     FRAGMENT_LIMIT = "fragment-limit"
     WORKER_LOST = "worker-lost"
     TUN_FULL = "tun-full"

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Final
 
 from netstack.packet import tcp
+from netstack.packet.reason import Reason
 from netstack.packet.seqnum import MASK, diff
-from services.tcp_fwd.commands import Command, Emit, Write
+from services.tcp_fwd.commands import Command, Drop, Emit, Write
 from services.tcp_fwd.control_block import ControlBlock
 from services.tcp_fwd.segment import Segment
 from services.tcp_fwd.send_window import LIMIT
@@ -134,6 +135,9 @@ class Arrival(ControlBlock):
         receiver = self.receiver
         if segment.payload:
             commands.extend(Write(data) for data in receiver.receive(segment.seq, segment.payload, now))
+            if receiver.refused:
+                receiver.refused = False
+                commands.append(Drop(Reason.OUT_OF_ORDER_LIMIT))
             if receiver.blocks and receiver.now_ack and not self._terms.sack:
                 # Such a client counts the duplicates (RFC 5681 section 3.2).
                 commands.append(self._output.acknowledgement(now))

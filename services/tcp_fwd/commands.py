@@ -23,6 +23,12 @@ class Abort(NamedTuple):
     """Close the host socket so that the far end sees a reset."""
 
 
+class Drop(NamedTuple):
+    """Count what was dropped, for this reason."""
+
+    reason: Reason
+
+
 class Emit(NamedTuple):
     """Send the frame that these two make to the client."""
 
@@ -49,4 +55,4 @@ class Finish(NamedTuple):
     reason: Reason | None
 
 
-Command = Connect | Write | ShutdownWrite | Abort | Emit | Unreachable | Finish
+Command = Connect | Write | ShutdownWrite | Abort | Drop | Emit | Unreachable | Finish

@@ -13,6 +13,7 @@ from services.tcp_fwd import terms as negotiated
 from services.tcp_fwd.challenge import Challenges
 from services.tcp_fwd.commands import Abort, Command, Emit, Finish, ShutdownWrite
 from services.tcp_fwd.keepalive import IDLE_TIMEOUT, Keepalive
+from services.tcp_fwd.limits import Buffers
 from services.tcp_fwd.output import Output
 from services.tcp_fwd.receiving import ACK_EVERY, Receiver
 from services.tcp_fwd.segment import Emitter, Segment
@@ -36,9 +37,13 @@ class ControlBlock:
     )  # fmt: skip
 
     def __init__(
-        self, syn: Segment, emitter: Emitter, *, iss: int, now: float, idle_timeout: float = IDLE_TIMEOUT
-    ) -> None:
-        """syn opens the connection; emitter has the MSS that our own side can take; iss must not be guessable."""
+        self, syn: Segment, emitter: Emitter, *, iss: int, now: float, buffers: Buffers,
+        idle_timeout: float = IDLE_TIMEOUT,
+    ) -> None:  # fmt: skip
+        """syn opens the connection; emitter has the MSS that our own side can take; iss must not be guessable.
+
+        buffers has the room that all flows share. When the connection is over, receiver.forget() gives back its part.
+        """
         mss = emitter.mss
         self._terms = terms = negotiated.accept(syn, mss, is_v6=emitter.is_v6)
         emitter.set_mss(terms.mss)
@@ -48,7 +53,7 @@ class ControlBlock:
         self._irs = syn.seq
         self.emitter = emitter
         self.state = State.VERDICT
-        self.receiver = Receiver(syn.seq, scaled=terms.window_scale is not None)
+        self.receiver = Receiver(syn.seq, scaled=terms.window_scale is not None, buffers=buffers)
         self.receiver.ts_recent = terms.tsval or 0
         self.receiver.ack_after = ACK_EVERY * emitter.gso_size
         self.sender = Sender(syn, iss, scale=terms.window_scale or 0, mss=emitter.gso_size, sack=terms.sack)

@@ -10,10 +10,12 @@ From a quarter of that limit on, SYNs wait before they are opened: to keep one c
 that a flood does not hold up the flows that there are. They are opened client by client in turn, of each the newest
 first, since only that one is known to be waited for.
 
-Octets wait here for a host socket that does not take them, or for a client that does not acknowledge them. Each flow
-may hold a sixteenth of what all of them leave free (Choudhury and Hahne, Dynamic Queue Length Thresholds, 1998): far
-more than a flow's own limits as long as there is room, and an equal share when many are hungry. So the sum never
-reaches the limit, but for windows that were offered before; what these let in beyond it is dropped, and sent again.
+Octets wait here for a host socket that does not take them, for a client that does not acknowledge them, or for those
+before them. Each flow may hold a sixteenth of what all of them leave free (Choudhury and Hahne, Dynamic Queue Length
+Thresholds, 1998): far more than a flow's own limits as long as there is room, and an equal share when many are hungry.
+So the sum never reaches the limit, but for windows that were offered before; what these let in beyond it is dropped,
+and sent again. Octets out of order have a quarter of the room, shared alike: who sends only these keeps nobody else
+from what is in order.
 """
 
 from typing import Final
@@ -26,6 +28,9 @@ SHARE: Final = 16
 FLOOR: Final = 64 << 10
 """Octets that a flow may hold in any case: a segment of the largest size."""
 
+
+AHEAD: Final = 4
+"""One part in so many of the room for octets may be out of order."""
 
 PRESSED: Final = 4
 """One part in so many of the half-open flows' limit: from there on SYNs wait for their turn."""
@@ -201,6 +206,8 @@ class Buffers:
         """Octets."""
         self.used = 0
         """Octets; the owner adds and subtracts what each flow holds more or less."""
+        self.ahead = 0
+        """Those of them that came before their turn."""
 
     @property
     def full(self) -> bool:
@@ -210,3 +217,16 @@ class Buffers:
     def share(self) -> int:
         """Octets that one flow may hold in each direction."""
         return max((self.limit - self.used) // SHARE, FLOOR)
+
+    def take_ahead(self, held: int, octets: int) -> bool:
+        """Whether a flow that holds so many octets out of order may hold so many more; counts them if so."""
+        if self.full or held + octets > (self.limit // AHEAD - self.ahead) // SHARE:
+            return False
+        self.ahead += octets
+        self.used += octets
+        return True
+
+    def give_ahead(self, octets: int) -> None:
+        """So many are in their turn, or no longer wanted."""
+        self.ahead -= octets
+        self.used -= octets

@@ -9,6 +9,7 @@ from typing import Final
 
 from netstack.packet.seqnum import MASK, diff
 from netstack.packet.tcp import DEFAULT_MSS_V4
+from services.tcp_fwd.limits import Buffers
 
 CAPACITY: Final = 2 << 20
 """Octets that may wait for the host socket, per flow: the largest window offered.
@@ -21,6 +22,9 @@ WINDOW_SCALE: Final = 7
 
 MAX_BLOCKS: Final = 256
 """Holes that may be open at once. Who makes more, one octet at a time, must send the rest again."""
+
+BLOCK_COST: Final = 256
+"""Octets of memory, rounded up, that a block takes beside its data."""
 
 DELAYED_ACK: Final = 0.005
 """Seconds for an acknowledgement to wait for data that carries it.
@@ -52,11 +56,13 @@ class Receiver:
     """RCV.NXT, RCV.WND and the octets out of order."""
 
     __slots__ = (
-        "_recent", "ack_after", "ack_due_at", "blocks", "capacity", "duplicate", "edge", "now_ack", "pending",
-        "rcv_nxt", "scale", "ts_recent", "unacked",
+        "_buffers", "_recent", "ack_after", "ack_due_at", "ahead", "blocks", "capacity", "duplicate", "edge", "now_ack",
+        "pending", "rcv_nxt", "refused", "scale", "ts_recent", "unacked",
     )  # fmt: skip
 
-    def __init__(self, irs: int, *, scaled: bool, capacity: int = CAPACITY) -> None:
+    def __init__(self, irs: int, *, scaled: bool, buffers: Buffers, capacity: int = CAPACITY) -> None:
+        """buffers has the room that all flows share."""
+        self._buffers = buffers
         self.rcv_nxt = (irs + 1) & MASK
         self.scale = WINDOW_SCALE if scaled else 0
         self.capacity = capacity if scaled else min(capacity, 0xFFFF)
@@ -67,6 +73,10 @@ class Receiver:
         self.blocks: list[Block] = []
         """What came before its turn, in order, with a hole before each."""
         self._recent: list[Block] = []  # the same, the one that changed last in front
+        self.ahead = 0
+        """Octets that the blocks take."""
+        self.refused = False
+        """Something out of order was not kept, since there is no room; the owner sets it back."""
         self.duplicate: tuple[int, int] | None = None
         """What came again since the last acknowledgement."""
         self.ts_recent = 0  # TS.Recent of RFC 7323, which is echoed
@@ -158,6 +168,7 @@ class Receiver:
         while self.blocks and (ahead := diff(nxt, self.blocks[0].seq)) >= 0:
             block = self.blocks.pop(0)
             self._recent.remove(block)
+            self._give(len(block.data) + BLOCK_COST)
             if ahead < len(block.data):
                 ready.append(memoryview(block.data)[ahead:])
                 nxt = block.end
@@ -173,20 +184,41 @@ class Receiver:
         if block is not None and (inside := diff(block.end, seq)) >= 0:
             if inside:
                 self.duplicate = (seq, (seq + min(inside, len(data))) & MASK)
+            if not self._take(len(data[inside:])):
+                return
             block.data += data[inside:]
-        elif len(blocks) < MAX_BLOCKS:
+        elif len(blocks) < MAX_BLOCKS and self._take(len(data) + BLOCK_COST):
             block = Block(seq, data)
             blocks.insert(at, block)
             at += 1
         else:
+            self.refused = True
             return
         while at < len(blocks) and (over := diff(block.end, blocks[at].seq)) >= 0:
             other = blocks.pop(at)
             self._recent.remove(other)
             block.data += memoryview(other.data)[over:]
+            self._give(min(over, len(other.data)) + BLOCK_COST)
         if block in self._recent:
             self._recent.remove(block)
         self._recent.insert(0, block)
+
+    def _take(self, octets: int) -> bool:
+        if octets and not self._buffers.take_ahead(self.ahead, octets):
+            self.refused = True
+            return False
+        self.ahead += octets
+        return True
+
+    def _give(self, octets: int) -> None:
+        self._buffers.give_ahead(octets)
+        self.ahead -= octets
+
+    def forget(self) -> None:
+        """The connection is over: what never came in its turn is not wanted any more."""
+        self._give(self.ahead)
+        self.blocks.clear()
+        self._recent.clear()
 
     def sack(self, most: int) -> list[tuple[int, int]]:
         """The edges of at most so many blocks, a D-SACK first; it is reported once."""

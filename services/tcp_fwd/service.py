@@ -66,6 +66,7 @@ class Forwarder:
         self._serving = False
         self.buffers = Buffers(tcp_config.max_buffered)
         self._counters = runtime.counters
+        self.drop = runtime.counters.drop
         self._sessions: dict[bytes, Session] = {}
         self._time_wait = TimeWait(tcp_config.max_flows)
         self._timers = Timers()
@@ -216,7 +217,7 @@ class Forwarder:
         if gives_way is not None:
             self._sessions[gives_way].give_way(Reason.HALF_OPEN_LIMIT)
         connection = Connection(
-            syn, emitter, iss=secrets.randbits(32), now=now, idle_timeout=self._idle_timeout
+            syn, emitter, iss=secrets.randbits(32), now=now, buffers=self.buffers, idle_timeout=self._idle_timeout
         )  # fmt: skip
         session = Session(self, syn.key, flow, connection, bytes(packet))
         session.trace_id = trace_id
@@ -301,6 +302,7 @@ class Forwarder:
         self._timers.forget(session)
         self.buffers.used -= session.held
         session.held = 0
+        session.connection.receiver.forget()
         self._held.discard(session)
         self.tunnel.forget(session.key)
         connection = session.connection

@@ -17,7 +17,7 @@ from netstack.packet.reason import Reason
 from netstack.packet.seqnum import diff
 from netstack.wire.arena import HEADROOM, LARGE, Slot
 from services.tcp_fwd import host as hosts
-from services.tcp_fwd.commands import Abort, Command, Connect, Emit, Finish, ShutdownWrite, Unreachable, Write
+from services.tcp_fwd.commands import Abort, Command, Connect, Drop, Emit, Finish, ShutdownWrite, Unreachable, Write
 from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.naming import Naming
 from services.tcp_fwd.poller import ENDED, READABLE, WRITABLE
@@ -115,6 +115,8 @@ class Session:
             case Unreachable(reason):
                 if self.syn is not None:
                     self._forwarder.unreachable(self.syn[IP:], reason, self.trace_id)
+            case Drop(reason):
+                self._forwarder.drop(reason)
             case Finish(reason):
                 self._close_host(reset=False)
                 while self._lent:

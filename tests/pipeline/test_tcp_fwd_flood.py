@@ -111,9 +111,9 @@ def test_while_a_flood_goes_on_others_get_through():
     worlds.play(Flooded, scenario)
 
 
-async def _offer(one: World, frame: bytes) -> None:
-    """Send one segment as soon as the link has room."""
-    while not one._tun.send(one._identity, FromTun(0.0, [frame], [])):
+async def _offer(one: World, *frames: bytes) -> None:
+    """Send segments in one batch as soon as the link has room."""
+    while not one._tun.send(one._identity, FromTun(0.0, list(frames), [])):
         await asyncio.sleep(0.001)
 
 
@@ -230,3 +230,33 @@ def test_a_client_that_does_not_acknowledge_is_given_its_share_and_the_rest_wait
             assert len(await client.read(stuffed[0])) == stuffed[0] > MIB
 
     run(scenario, f"tcp.max_buffered={MIB}")
+
+
+def test_clients_that_send_only_out_of_order_leave_memory_bounded_and_others_go_on():
+    flows = 2000
+
+    async def scenario(one: World) -> None:
+        with Server(backlog=flows) as server:
+            busy, accepted = await pair(one, server, 1024)
+            ends = [one.client(server.port, client_port=2000 + number) for number in range(flows)]
+            for begin in range(0, flows, 100):
+                await asyncio.gather(*(client.connect() for client in ends[begin : begin + 100]))
+            before = resident(one)
+            for client in ends:
+                one_by_one = [client.frame(tcp.ACK, b"x", seq=client.seq + 60_010 + 2 * at) for at in range(20)]
+                await _offer(one, client.frame(tcp.ACK, bytes(60_000), seq=client.seq + 1), *one_by_one)
+            await asyncio.gather(busy.write(bytes(MIB)), accepted.read(MIB))
+            sample = await one.sample()
+            assert sample.drops["out-of-order-limit"] > flows
+            assert sample.gauges["buffered"] <= MIB
+            assert resident(one) - before < 16 * MIB  # of 120 MiB
+            # What was dropped was not acknowledged, and comes again.
+            first = ends[-1]
+            await first.write(bytes(60_100))
+            for begin in range(0, flows, 100):
+                await _offer(one, *(client.frame(tcp.RST) for client in ends[begin : begin + 100]))
+            while (sample := await one.sample()).gauges["flows"] > 1:
+                await asyncio.sleep(0.01)
+            assert sample.gauges["buffered"] == 0
+
+    run(scenario, f"tcp.max_buffered={4 * MIB}", "tcp.max_flows_per_client=4096")

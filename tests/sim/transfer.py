@@ -9,6 +9,7 @@ from netstack.packet import tcp, vnet
 from netstack.packet.flow import Flow
 from services.tcp_fwd.commands import Command, Emit, Finish, ShutdownWrite, Write
 from services.tcp_fwd.connection import Connection
+from services.tcp_fwd.limits import Buffers
 from services.tcp_fwd.segment import Emitter, parse
 from services.tcp_fwd.states import HOST_SENDS
 from tests.sim.client import MSS, Client, cut
@@ -48,7 +49,8 @@ class Host:
         if self.connection is None:
             if not segment.flags & tcp.SYN:
                 return
-            self.connection = Connection(segment, Emitter(FLOW, MSS), iss=0xFFFFFFF0, now=now)
+            buffers = Buffers(256 << 20)
+            self.connection = Connection(segment, Emitter(FLOW, MSS), iss=0xFFFFFFF0, now=now, buffers=buffers)
             self.do(self.connection.verdict(None))
             self.do(self.connection.socket_connected(now))
         else:

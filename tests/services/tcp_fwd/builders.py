@@ -7,6 +7,7 @@ from netstack.packet import tcp
 from netstack.packet.flow import Flow
 from services.tcp_fwd.commands import Command, Emit, Write
 from services.tcp_fwd.connection import Connection
+from services.tcp_fwd.limits import Buffers
 from services.tcp_fwd.segment import Emitter, Segment, parse
 
 FLOW = Flow(tcp.PROTOCOL, bytes([10, 0, 0, 2]), 40000, bytes([198, 18, 0, 1]), 80)
@@ -86,7 +87,7 @@ class Bench:
 
 
 def waiting(**changes) -> Bench:
-    return Bench(Connection(syn(**changes), Emitter(FLOW, MSS), iss=ISS, now=0.0))
+    return Bench(Connection(syn(**changes), Emitter(FLOW, MSS), iss=ISS, now=0.0, buffers=Buffers(256 << 20)))
 
 
 def connecting(**changes) -> Bench:

@@ -5,7 +5,7 @@ acknowledgement or a probe; SND.UNA only advances; what is acknowledged is never
 number never change. The acknowledgement number and the right edge of our window only advance.
 
 From the client: each octet is written once, in order, unchanged; never more waits for the host socket than the
-capacity, and nothing out of order beyond the window.
+capacity, and nothing out of order beyond the window, nor more than the flow's share; all that is held is counted.
 
 An end: Finish comes once, and after it nothing; a closed connection has no timer; before the far end has accepted
 nothing is sent but a refusal.
@@ -15,10 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from netstack.packet import tcp
+from netstack.packet.reason import Reason
 from netstack.packet.seqnum import MASK, diff
-from services.tcp_fwd.commands import Abort, Command, Connect, Emit, Finish, ShutdownWrite, Unreachable, Write
+from services.tcp_fwd.commands import Abort, Command, Connect, Drop, Emit, Finish, ShutdownWrite, Unreachable, Write
 from services.tcp_fwd.connection import Connection
-from services.tcp_fwd.receiving import MAX_BLOCKS
+from services.tcp_fwd.limits import AHEAD, SHARE, Buffers
+from services.tcp_fwd.receiving import BLOCK_COST, MAX_BLOCKS
 from services.tcp_fwd.scoreboard import LOST, SACKED
 from services.tcp_fwd.segment import parse
 from services.tcp_fwd.send_window import LIMIT
@@ -30,6 +32,8 @@ class Witness:
     """Watches what a connection says and does."""
 
     connection: Connection
+    buffers: Buffers
+    """Those of this connection alone."""
     iss: int
     irs: int
     client_octets: Callable[[int, int], bytes]
@@ -64,6 +68,8 @@ class Witness:
                     self.shut = True
                 case Finish():
                     self.finished = True
+                case Drop(reason):
+                    assert reason is Reason.OUT_OF_ORDER_LIMIT
                 case Abort() | Unreachable():
                     pass
         self.check()
@@ -116,6 +122,9 @@ class Witness:
     def _check_blocks(self) -> None:
         receiver = self.connection.receiver
         assert len(receiver.blocks) <= MAX_BLOCKS
+        held = sum(len(block.data) + BLOCK_COST for block in receiver.blocks)
+        assert receiver.ahead == held == self.buffers.ahead == self.buffers.used
+        assert held <= self.buffers.limit // AHEAD // SHARE
         before = 0
         for block in receiver.blocks:
             start = diff(block.seq, receiver.rcv_nxt)

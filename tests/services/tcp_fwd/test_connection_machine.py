@@ -12,6 +12,7 @@ from netstack.packet import tcp
 from netstack.packet.reason import Reason
 from netstack.packet.seqnum import MASK
 from services.tcp_fwd.connection import Connection
+from services.tcp_fwd.limits import Buffers
 from services.tcp_fwd.segment import Emitter
 from services.tcp_fwd.states import HOST_SENDS, State
 from tests.services.tcp_fwd.builders import FLOW, MSS, segment
@@ -41,9 +42,9 @@ class ConnectionMachine(RuleBasedStateMachine):
             tcp.Options, mss=st.sampled_from([None, 64, 100, 1460]), window_scale=st.sampled_from([None, 0, 7]),
             sack_permitted=st.booleans(), timestamps=st.sampled_from([None, (50, 0)]), sack=st.just(()),
         ),
-        window=st.sampled_from([0, 100, 0xFFFF]),
+        window=st.sampled_from([0, 100, 0xFFFF]), room=st.sampled_from([1 << 17, 1 << 19, 1 << 28]),
     )  # fmt: skip
-    def open(self, options: tcp.Options, window: int) -> None:
+    def open(self, options: tcp.Options, window: int, room: int) -> None:
         self.now = 100.0
         self.stamped = options.timestamps is not None
         self.tsval = 50
@@ -51,8 +52,11 @@ class ConnectionMachine(RuleBasedStateMachine):
         self.fin_at: int | None = None
         self.took = 0
         syn = segment(seq=IRS, ack=0, flags=tcp.SYN, window=window, options=tcp.emit_options(options))
-        self.connection = Connection(syn, Emitter(FLOW, MSS), iss=ISS, now=self.now, idle_timeout=600.0)
-        self.witness = Witness(self.connection, ISS, IRS, client_octets, host_octets)
+        buffers = Buffers(room)
+        self.connection = Connection(
+            syn, Emitter(FLOW, MSS), iss=ISS, now=self.now, buffers=buffers, idle_timeout=600.0
+        )  # fmt: skip
+        self.witness = Witness(self.connection, buffers, ISS, IRS, client_octets, host_octets)
 
     def do(self, commands) -> None:
         self.witness.watch(commands)

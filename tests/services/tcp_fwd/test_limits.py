@@ -143,6 +143,25 @@ def test_a_share_shrinks_with_what_is_left_and_never_below_the_floor():
     assert buffers.full
 
 
+def test_flows_that_send_out_of_order_share_a_quarter_and_leave_the_rest_to_others():
+    buffers = Buffers(256 * MIB)
+    held = [0] * 4096
+    for index in [*range(4096), *range(4096)]:
+        for octets in (1 << 20, 64 << 10, 1 << 10, 1):
+            while buffers.take_ahead(held[index], octets):
+                held[index] += octets
+    assert sum(held) == buffers.ahead == buffers.used <= 64 * MIB
+    assert buffers.share() >= 12 * MIB
+    buffers.give_ahead(buffers.ahead)
+    assert buffers.used == 0
+
+
+def test_nothing_out_of_order_is_kept_where_there_is_no_room_at_all():
+    buffers = Buffers(MIB)
+    buffers.used = MIB
+    assert not buffers.take_ahead(0, 1)
+
+
 @given(st.integers(1, 500), st.integers(1, 1 << 30))
 def test_flows_that_take_their_share_never_fill_everything(flows: int, limit: int):
     buffers = Buffers(limit * 16)
