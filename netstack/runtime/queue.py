@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -39,14 +39,15 @@ class Queue:
         self._on_packets = on_packets
         self._connection: socket.socket | None = None
         self._index = NEW
-        self._descriptor = -1
+        self.descriptor = -1
+        """To be written to, a frame a call; -1 without a queue."""
         self._slots = [private_slot() for _ in range(_LARGE_AT_ONCE)]
         self.packets = 0
         """Read so far, and their octets; the owner sets them back."""
         self.octets = 0
 
     def __bool__(self) -> bool:
-        return self._descriptor >= 0
+        return self.descriptor >= 0
 
     def ask(self) -> None:
         """tun_io is there: ask it for a queue, or say which one this process has. Nothing happens if it knows."""
@@ -68,10 +69,6 @@ class Queue:
         self._disconnect()
         self._lose()
 
-    def write(self, parts: Sequence[bytes | memoryview]) -> None:
-        """Write one frame, in parts; raises BlockingIOError where it is full, OSError for what the kernel refuses."""
-        os.writev(self._descriptor, parts)
-
     def _answered(self, connection: socket.socket) -> None:
         try:
             answer, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
@@ -86,12 +83,12 @@ class Queue:
         if descriptors:
             self._lose()
             self._index = answer[0]
-            self._descriptor = descriptors[0]
-            os.set_blocking(self._descriptor, False)
-            self._loop.add_reader(self._descriptor, self._readable)
+            self.descriptor = descriptors[0]
+            os.set_blocking(self.descriptor, False)
+            self._loop.add_reader(self.descriptor, self._readable)
 
     def _readable(self) -> None:
-        descriptor = self._descriptor
+        descriptor = self.descriptor
         slots = self._slots
         packets: list[bytes] = []
         used = octets = 0
@@ -120,10 +117,10 @@ class Queue:
             self._on_packets(packets)
 
     def _lose(self) -> None:
-        if self._descriptor >= 0:
-            self._loop.remove_reader(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self.descriptor >= 0:
+            self._loop.remove_reader(self.descriptor)
+            os.close(self.descriptor)
+            self.descriptor = -1
             self._index = NEW
 
     def _disconnect(self) -> None:

@@ -8,11 +8,13 @@ A worker that says what to do with them has the packets of its flows from a queu
 (netstack.runtime.queue), and writes there; tun_io and the link are then for what goes astray.
 """
 
+import errno
 import logging
 import os
 import secrets
 from collections.abc import Callable, Sequence
 from itertools import count
+from os import writev
 from typing import Final
 
 from netstack.packet.reason import Reason
@@ -141,22 +143,30 @@ class Tunnel:
     def write_parts(self, head: bytes, payload: bytes | memoryview, trace_id: int = 0) -> None:
         """Send a packet whose payload is apart, without joining the two where that can be."""
         if self._queue and not trace_id:
-            self._write_own((head, payload), len(head) + len(payload))
+            try:
+                writev(self._queue.descriptor, (head, payload))
+            except OSError as error:
+                self._not_written(error)
+            else:
+                counters = self._runtime.counters
+                counters.packets_out += 1
+                counters.octets_out += len(head) + len(payload)
         else:
             self.write(b"".join((head, payload)), trace_id)
 
     def _write_own(self, parts: Sequence[bytes | memoryview], octets: int) -> None:
-        counters = self._runtime.counters
         try:
-            self._queue.write(parts)  # type: ignore[union-attr]
-        except BlockingIOError:
-            counters.drop(Reason.TUN_FULL)
-        except OSError:
-            # The kernel refuses what is no packet (EINVAL), and everything while the device is down (EIO).
-            counters.drop(Reason.MALFORMED_IP)
+            writev(self._queue.descriptor, parts)  # type: ignore[union-attr]
+        except OSError as error:
+            self._not_written(error)
         else:
+            counters = self._runtime.counters
             counters.packets_out += 1
             counters.octets_out += octets
+
+    def _not_written(self, error: OSError) -> None:
+        # The kernel refuses what is no packet (EINVAL), and everything while the device is down (EIO).
+        self._runtime.counters.drop(Reason.TUN_FULL if error.errno == errno.EAGAIN else Reason.MALFORMED_IP)
 
     def opened(self, key: bytes) -> None:
         """A flow came to this worker's own queue, and is its own from now on."""

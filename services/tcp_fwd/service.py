@@ -18,6 +18,7 @@ from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.limits import FLOOR, Buffers, Limits, Waiting
 from services.tcp_fwd.namer import Namer
 from services.tcp_fwd.poller import Poller
+from services.tcp_fwd.receiving import DELAYED_ACK
 from services.tcp_fwd.segment import Emitter, Segment, flow_of, parse
 from services.tcp_fwd.session import Session
 from services.tcp_fwd.states import State
@@ -73,6 +74,7 @@ class Forwarder:
         self._timer_at: float | None = None
         self._refusals = Refusals()
         self._held: set[Session] = set()
+        self._acknowledging: dict[Session, None] = {}
         self._later: list[Session] = []
         self._greeted: set[str] = set()
         self.tunnel = Tunnel(
@@ -269,6 +271,26 @@ class Forwarder:
         """The session's next timeout may have changed."""
         if self._timers.schedule(session):
             self._arm()
+
+    def acknowledge_soon(self, session: Session) -> None:
+        """The session's delayed acknowledgement is due soon. Most are carried by data before that.
+
+        All of them share a timer: one in the heap for each request would cost as much as the request.
+        """
+        if not self._acknowledging:
+            self.loop.call_later(DELAYED_ACK, self._acknowledge)
+        self._acknowledging[session] = None
+
+    def _acknowledge(self) -> None:
+        now = self.now()
+        waiting, self._acknowledging = self._acknowledging, {}
+        for session in waiting:
+            due = session.connection.receiver.ack_due_at
+            if due is not None and self._sessions.get(session.key) is session:
+                if due <= now:
+                    session.handle_timeout(now)
+                else:
+                    self.acknowledge_soon(session)
 
     def established(self, session: Session) -> None:
         """The client has acknowledged our SYN."""

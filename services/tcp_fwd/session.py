@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from netstack.packet.flow import Flow
 from netstack.packet.frame import IP
 from netstack.packet.reason import Reason
-from netstack.packet.seqnum import diff
+from netstack.packet.seqnum import MASK, diff
 from netstack.wire.arena import HEADROOM, LARGE, Slot
 from services.tcp_fwd import host as hosts
 from services.tcp_fwd.commands import Abort, Command, Connect, Drop, Emit, Finish, ShutdownWrite, Unreachable, Write
@@ -133,15 +133,24 @@ class Session:
             self._forwarder.namer.look(self)
         if self._out and not self._blocked:
             self._write_out()
-        self._count_held()
-        for command in connection.flush(self._forwarder.now()):
-            self._emit(command)  # type: ignore[arg-type]
+        receiver = connection.receiver
+        sender = connection.sender
+        held = receiver.pending + ((sender.snd_nxt - sender.snd_una) & MASK)
+        if held != self.held or receiver.capacity < self._capacity:
+            self._count_held(held)
+        if receiver.now_ack:
+            for command in connection.flush(self._forwarder.now()):
+                self._emit(command)  # type: ignore[arg-type]
         if self._lent:
             self._acknowledged()
         if self._readable:
             self._read_on()
-        when = connection.next_timeout()
-        if when is not None and (self.entry is None or when < self.entry[0]):
+        if receiver.ack_due_at is not None:
+            self._forwarder.acknowledge_soon(self)
+        timer = sender.timer
+        entry = self.entry
+        # Without a timer only keepalive is due, and that is in the heap; or a closed window is to be watched.
+        if entry is None or (timer is not None and timer < entry[0]) or (timer is None and not sender.snd_wnd):
             self._forwarder.schedule(self)
 
     def _acknowledged(self) -> None:
@@ -151,17 +160,14 @@ class Session:
         while lent and diff(una, lent[0][0]) >= 0:
             lent.popleft()[1].release()
 
-    def _count_held(self) -> None:
-        """Count the octets that wait; where many do, take no more of the client than its share."""
+    def _count_held(self, held: int) -> None:
+        """So many octets wait; where many do in all flows, take no more of the client than its share."""
         if self._host is None:
             return  # not yet connected, or over
-        connection = self.connection
         buffers = self._forwarder.buffers
-        receiver = connection.receiver
-        held = receiver.pending + connection.sender.in_flight
-        if held != self.held:
-            buffers.used += held - self.held
-            self.held = held
+        receiver = self.connection.receiver
+        buffers.used += held - self.held
+        self.held = held
         if buffers.used > buffers.limit >> 1 or receiver.capacity < self._capacity:
             receiver.capacity = min(self._capacity, buffers.share())
 
@@ -248,13 +254,13 @@ class Session:
         """The link to tun_io has room again, or it is this one's turn again."""
         if self._readable:
             self._read()
-            self._count_held()
-            self._forwarder.schedule(self)
+            self.settle()
 
     def _read(self) -> None:
         connection = self.connection
         tunnel = self._forwarder.tunnel
         now = self._forwarder.now()
+        traced = self.trace_id
         for _ in range(READS):
             host = self._host
             room = self._room(now)
@@ -291,7 +297,8 @@ class Session:
                 start = slot.position + HEADROOM
                 data = slot.memory[start : start + octets]
                 slot.release()
-                self.execute(connection.socket_data(data, now))
+                for command in connection.socket_data(data, now):
+                    tunnel.write_parts(command.head, data, traced)  # type: ignore[union-attr]
             else:
                 self._send_slot(slot, octets, now)
             if self.naming is not None:
@@ -327,6 +334,20 @@ class Session:
 
     def _write_out(self) -> None:
         out = self._out
+        if len(out) == 1 and self._host is not None:
+            data = out[0]
+            try:
+                taken = self._host.send(data)
+            except OSError:
+                taken = 0  # it is found out below why
+            if taken == len(data):
+                out.clear()
+                self._out_octets = 0
+                if commands := self.connection.socket_took(taken):
+                    self.execute(commands)
+                return
+            if taken:
+                self._taken(taken)
         while out and self._host is not None:
             some = [out[0]] if len(out) == 1 else [out[index] for index in range(min(len(out), MAX_VECTOR))]
             offered = sum(map(len, some))
