@@ -175,7 +175,12 @@ class Tunnel:
         self._opened[key] = None
 
     def _tell_opened(self) -> None:
-        if self._opened:
+        if self._peer.congested:
+            self._loop.call_later(TELL_WITHIN, self._tell_opened)
+        elif self._opened:
+            if self._closed:  # of what was there before, under the same key as may be
+                self._peer.send(Closed(self._closed))
+                self._closed = []
             self._peer.send(Opened(list(self._opened)))
             self._opened = {}
 
@@ -360,6 +365,7 @@ class Tunnel:
             self._arena = self._make_arena()
         name = self._arena.path.name if self._arena is not None else ""
         self._peer.send(Hello(VERSION, runtime.stage, runtime.worker, os.getpid(), self._flows(), name))
+        self._opened = {}  # that was said with it
 
     def _map(self, name: str) -> None:
         """From here on references of tun_io's mean this arena."""
