@@ -29,13 +29,16 @@ _log = logging.getLogger(__name__)
 class Queue:
     """The queue, or that there is none."""
 
-    def __init__(self, loop: AbstractEventLoop, path: Path, on_packets: Callable[[list[bytes]], None]) -> None:
+    def __init__(
+        self, loop: AbstractEventLoop, path: Path, worker: str, on_packets: Callable[[list[bytes]], None]
+    ) -> None:
         """on_packets gets frames of the client, vnet header in front; large ones are views that hold until it returns.
 
         Nothing is asked for before `ask`.
         """
         self._loop = loop
         self._path = path
+        self._worker = worker.encode()
         self._on_packets = on_packets
         self._connection: socket.socket | None = None
         self._index = NEW
@@ -56,7 +59,7 @@ class Queue:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             connection.connect(str(self._path))
-            connection.send(bytes([self._index]))
+            connection.send(bytes([self._index]) + self._worker)
         except OSError as error:
             connection.close()
             _log.debug("no queue of the TUN: %s: %s", self._path, error.strerror)
@@ -86,6 +89,8 @@ class Queue:
             self.descriptor = descriptors[0]
             os.set_blocking(self.descriptor, False)
             self._loop.add_reader(self.descriptor, self._readable)
+        elif answer[0] != self._index:
+            self._lose()  # somebody else may have it by now, and there is no other
 
     def _readable(self) -> None:
         descriptor = self.descriptor
@@ -108,7 +113,7 @@ class Queue:
         except BlockingIOError:
             pass
         except OSError as error:
-            # It was detached: tun_io thought that we were gone.
+            # The device is gone.
             _log.warning("the queue of the TUN is lost, from here on everything goes through tun_io: %s", error)
             self.close()
         self.packets += len(packets)

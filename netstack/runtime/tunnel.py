@@ -105,7 +105,7 @@ class Tunnel:
         self._far = runtime.trace.far
         self._queue: Queue | None = None
         if on_own is not None and not runtime.topology.connect:
-            self._queue = Queue(runtime.loop, runtime.topology.queues, self._own_packets)
+            self._queue = Queue(runtime.loop, runtime.topology.queues, runtime.worker, self._own_packets)
         self._on_own = on_own
         self._arena_numbers = count()
         self._arena = self._make_arena()
@@ -408,6 +408,8 @@ class Tunnel:
         if self._lending.borrowed != self._lending.reported:
             self._say([], [])
         self._peer.send(Heartbeat(self._runtime.worker))
+        if self._queue is not None:
+            self._queue.ask()  # there was none, or nobody to give one
 
     def _leave(self) -> None:
         self.flush()

@@ -72,7 +72,10 @@ class TunIo:
         self._refused: set[bytes] = set()
         self._reading = False
         topology = runtime.topology
-        self._queues = Queues(runtime.loop, topology.queues, descriptors[1:], self._flows_may_move)
+        self._queues = Queues(
+            runtime.loop, topology.queues, descriptors[1:],
+            is_worker=self._roster.__contains__, on_change=self._flows_may_move,
+        )  # fmt: skip
         self._hub = runtime.bus.hub(topology.bound(topology.packets), self._on_message, high_water=HIGH_WATER)
         runtime.before_sample = self._before_sample
         runtime.every(_SWEEP, self._sweep)
@@ -403,6 +406,7 @@ class TunIo:
 
     def _gone(self, identity: bytes, how: str) -> None:
         self._unlink(identity)
+        self._queues.withdraw(identity)
         worker = next(one for one in self._roster.workers if one.identity == identity)
         lost = self._roster.remove(identity)
         # One that leaves in order resets its flows itself.
