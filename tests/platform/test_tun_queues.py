@@ -92,3 +92,36 @@ for each in sockets:
 print(len(read(first)), len(read(spare)), len(read(other)))
 """
     assert shown(script) == ["0 60 0"]
+
+
+def test_a_queue_that_was_detached_still_takes_what_is_written_and_is_given_nothing():
+    script = """
+attach(spare)
+sockets = connecting(60)
+syns = read(first) + read(spare)
+detach(spare)
+for syn in syns:
+    answer(syn, spare)
+print(len(read(first)))
+for each in sockets:
+    each.send(b"x")
+print(len(read(first)))
+try:
+    print(os.read(spare, 70000))
+except BlockingIOError:
+    print("nothing")
+"""
+    assert shown(script) == ["60", "60", "nothing"]
+
+
+def test_a_queue_of_a_device_that_is_gone_is_an_error():
+    script = """
+attach(spare)
+subprocess.run(["ip", "link", "del", "tun0"], check=True)
+for act in (lambda: os.read(spare, 70000), lambda: os.write(spare, bytes(20))):
+    try:
+        act()
+    except OSError as error:
+        print(error.strerror)
+"""
+    assert shown(script) == ["File descriptor in bad state"] * 2

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from netstack.wire import messages
 from netstack.wire.messages import (
+    Astray,
     Bye,
     Check,
     Closed,
@@ -30,6 +31,7 @@ from netstack.wire.messages import (
     Message,
     NameRefused,
     NameRules,
+    Opened,
     Pause,
     Permit,
     Revoke,
@@ -79,6 +81,8 @@ EXAMPLES: dict[int, Message] = {
     26: Told(10, ok=True, more=False, report="{}"),
     27: NameRules(["www.example.com"], ["ads.example.com"], lenient=False),
     28: NameRefused("ads.example.com", FOUR, "name-denied", "deny.names"),
+    29: Opened([bytes(12), bytes(36)]),
+    30: Astray([b"\x00packet", b""]),
 }
 """By the number on the wire."""
 

@@ -51,6 +51,27 @@ def test_a_closed_flow_makes_room_and_only_its_owner_can_close_it():
     assert spread.flows(STAGE) == 0
 
 
+def test_a_flow_that_a_worker_took_by_itself_is_its_own_whoever_had_it_before():
+    spread = roster(b"w0", b"w1")
+    before = spread.assign(STAGE, b"taken").identity
+    taker = next(worker.identity for worker in spread.workers if worker.identity != before)
+    spread.opened(taker, [b"taken", b"new"])
+    assert (owner(spread, b"taken"), owner(spread, b"new")) == (taker, taker)
+    spread.closed(before, [b"taken"])
+    assert spread.flows(STAGE) == 2
+    assert spread.assign(STAGE, b"next").identity == before, "it has the fewest"
+
+
+def test_after_a_change_of_queues_flows_may_be_claimed_for_a_while_and_never_shorter_than_before():
+    spread = Roster(10, now=0.0)
+    spread.hesitate(ADOPTION / 2)
+    assert spread.adopting(ADOPTION * 0.9)
+    assert not spread.adopting(ADOPTION)
+    spread.hesitate(10.0)
+    assert spread.adopting(9.9)
+    assert not spread.adopting(10.0)
+
+
 def test_a_draining_worker_keeps_its_flows_and_gets_no_new_ones():
     spread = roster(b"w0", b"w1")
     spread.assign(STAGE, b"a")
@@ -107,7 +128,7 @@ def test_anybody_takes_turns():
 
 
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["hello", "restart", "assign", "closed", "remove", "drain"]), st.integers(0, 2),
+    st.tuples(st.sampled_from(["hello", "restart", "assign", "opened", "closed", "remove", "drain"]), st.integers(0, 2),
               st.integers(0, 9)), max_size=60,
 )  # fmt: skip
 
@@ -126,8 +147,12 @@ def test_every_flow_has_at_most_one_owner_who_knows_it(steps):
             if spread.owner(STAGE, key) is None:
                 spread.assign(STAGE, key)
         elif name in spread:
-            {"closed": lambda n, k: spread.closed(n, [k]), "remove": lambda n, _: spread.remove(n),
-             "drain": lambda n, _: spread.drain(n)}[step](name, key)  # fmt: skip
+            {
+                "opened": lambda n, k: spread.opened(n, [k]),
+                "closed": lambda n, k: spread.closed(n, [k]),
+                "remove": lambda n, _: spread.remove(n),
+                "drain": lambda n, _: spread.drain(n),
+            }[step](name, key)
         claimed = [(key, worker.identity) for worker in spread.workers for key in worker.flows]
         assert len({key for key, _ in claimed}) == len(claimed) == spread.flows(STAGE)
         assert all(owner(spread, key) == identity for key, identity in claimed)
