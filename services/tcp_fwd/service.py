@@ -32,6 +32,7 @@ _HOUSEKEEPING: Final = 20.0  # seconds; below the replica's TOUCH_EVERY, so that
 _MIN_HOUSEKEEPING: Final = 0.25  # seconds
 _MAX_WAITING: Final = 1024  # SYNs that wait for their turn
 _OPENED_AT_ONCE: Final = 64  # of them; then what is established gets its turn: some 10 ms
+_OWN: Final = -1  # in place of a trace id: the SYN came to our own queue, and tun_io is still to be told
 
 _UNREACHABLE: Final = {
     Reason.HOST_UNREACHABLE: icmp.host_unreachable,
@@ -143,7 +144,7 @@ class Forwarder:
                 if not is_plain or not self._takes(segment, packet, now):
                     self.tunnel.pass_on(packet)
                     continue
-                session = self._unknown(segment, packet, 0, now)
+                session = self._unknown(segment, packet, _OWN, now)
                 if session is None:
                     continue
                 self.tunnel.opened(segment.key)
@@ -202,12 +203,15 @@ class Forwarder:
             frame, trace_id = self._waiting.take()
             session = self._open(parse(frame), frame, trace_id, now)
             if session is not None:
+                if trace_id == _OWN:
+                    self.tunnel.opened(session.key)
                 session.settle()
         self._serving = len(self._waiting) > 0
         if self._serving:
             self.loop.call_soon(self._serve)
 
     def _open(self, syn: Segment, packet: bytes, trace_id: int, now: float) -> Session | None:
+        trace_id = max(trace_id, 0)
         emitter = self._emitter(syn.key)
         flow = flow_of(syn.key)
         refusal = Reason.BUFFER_FULL if self.buffers.full else self._limits.refusal(flow.client)
