@@ -10,7 +10,7 @@ import pytest
 from netstack.packet import icmp, tcp
 from netstack.packet.vnet import VNET_LEN
 from netstack.wire.messages import Check, Closed
-from tests.pipeline.tcp_world import SCALE, Client, Server, World, digest, pair, run, unreachable
+from tests.pipeline.tcp_world import BOTH_WAYS, SCALE, Client, Server, World, digest, pair, run, unreachable
 from tests.pipeline.world import CLIENT, LOOPBACK, NOBODY
 
 NOBODY_V6 = socket.inet_pton(socket.AF_INET6, "2001:db8::9")
@@ -21,7 +21,8 @@ FLOWS = 60  # enough to fill the link to tun_io
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_syn_is_answered_only_after_the_verdict_and_the_connect():
+@BOTH_WAYS
+def test_the_syn_is_answered_only_after_the_verdict_and_the_connect(kind):
     async def scenario(one: World) -> None:
         one.silent = True
         with Server() as server:
@@ -33,7 +34,7 @@ def test_the_syn_is_answered_only_after_the_verdict_and_the_connect():
             await client.synchronized()
             await server.accept()
 
-    run(scenario)
+    run(scenario, kind=kind)
 
 
 def test_a_server_that_does_not_answer_yet_leaves_the_syn_unanswered():
@@ -60,7 +61,8 @@ def test_a_connect_that_takes_too_long_ends_in_silence():
     run(scenario, "tcp.connect_timeout=0.2")
 
 
-def test_a_closed_port_refuses():
+@BOTH_WAYS
+def test_a_closed_port_refuses(kind):
     async def scenario(one: World) -> None:
         with Server() as server:
             closed = server.port
@@ -68,9 +70,9 @@ def test_a_closed_port_refuses():
         segment, _ = await client.receive()
         assert (segment.flags, segment.seq, segment.ack) == (tcp.RST | tcp.ACK, 0, client.seq)
         assert (await one.sample()).drops == {"connection-refused": 1}
-        await one.until(lambda: Closed([client.key]) in one.said)
+        await one.over(client)
 
-    run(scenario)
+    run(scenario, kind=kind)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,8 @@ def test_a_full_flow_table_refuses():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"], ids=["IPv4", "IPv6"])
-def test_octets_go_both_ways(host):
+@BOTH_WAYS
+def test_octets_go_both_ways(host, kind):
     async def scenario(one: World) -> None:
         with Server(host) as server:
             client, accepted = await pair(one, server)
@@ -179,10 +182,11 @@ def test_octets_go_both_ways(host):
                 await accepted.write(payload)
                 assert digest(await reader) == digest(payload)
 
-    run(scenario)
+    run(scenario, kind=kind)
 
 
-def test_an_upload_arrives_whole_and_in_order():
+@BOTH_WAYS
+def test_an_upload_arrives_whole_and_in_order(kind):
     async def scenario(one: World) -> None:
         payload = os.urandom(4 * MIB)
         with Server() as server:
@@ -190,7 +194,7 @@ def test_an_upload_arrives_whole_and_in_order():
             got, _ = await asyncio.gather(accepted.read(len(payload)), client.write(payload))
             assert digest(got) == digest(payload)
 
-    run(scenario)
+    run(scenario, kind=kind)
 
 
 def test_a_download_arrives_whole_in_large_segments():
@@ -205,7 +209,8 @@ def test_a_download_arrives_whole_in_large_segments():
     run(scenario)
 
 
-def test_a_large_segment_without_offload_marks_is_verified_and_written_whole():
+@BOTH_WAYS
+def test_a_large_segment_without_offload_marks_is_verified_and_written_whole(kind):
     async def scenario(one: World) -> None:
         with Server() as server:
             client, accepted = await pair(one, server)
@@ -220,7 +225,7 @@ def test_a_large_segment_without_offload_marks_is_verified_and_written_whole():
             assert await accepted.read(9000) == payload
             assert (await one.sample()).drops == {"bad-checksum": 1}
 
-    run(scenario)
+    run(scenario, kind=kind)
 
 
 def _ones_sum(octets: bytearray) -> int:
@@ -228,7 +233,8 @@ def _ones_sum(octets: bytearray) -> int:
     return int.from_bytes(octets + bytes(len(octets) % 2), "big") % 0xFFFF
 
 
-def test_octets_out_of_order_wait_for_their_turn():
+@BOTH_WAYS
+def test_octets_out_of_order_wait_for_their_turn(kind):
     async def scenario(one: World) -> None:
         with Server() as server:
             client, accepted = await pair(one, server)
@@ -239,7 +245,7 @@ def test_octets_out_of_order_wait_for_their_turn():
             client.send(tcp.ACK, b"hello ", seq=first)
             assert await accepted.read(11) == b"hello world"
 
-    run(scenario)
+    run(scenario, kind=kind)
 
 
 # --- back-pressure ----------------------------------------------------------------------------------------------------

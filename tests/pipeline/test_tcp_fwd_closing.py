@@ -8,12 +8,13 @@ import pytest
 
 from netstack.packet import tcp
 from netstack.wire.messages import Closed
-from tests.pipeline.tcp_world import Server, World, digest, pair, run
+from tests.pipeline.tcp_world import BOTH_WAYS, Server, World, digest, pair, run
 
 MIB = 1 << 20
 
 
-def test_a_client_that_has_ended_still_reads():
+@BOTH_WAYS
+def test_a_client_that_has_ended_still_reads(kind):
     async def scenario(one: World) -> None:
         with Server() as server:
             client, accepted = await pair(one, server)
@@ -24,15 +25,16 @@ def test_a_client_that_has_ended_still_reads():
             assert digest(got) == digest(payload)
             accepted.socket.close()
             assert await client.read() == b""
-            await one.until(lambda: Closed([client.key]) in one.said)
+            await one.over(client)
             sample = await one.sample()
             assert sample.drops == {}
             assert (sample.gauges["flows"], sample.gauges["time_wait"]) == (0, 0)
 
-    run(scenario)
+    run(scenario, kind=kind)
 
 
-def test_a_server_that_has_ended_still_reads_and_a_repeated_fin_is_acknowledged():
+@BOTH_WAYS
+def test_a_server_that_has_ended_still_reads_and_a_repeated_fin_is_acknowledged(kind):
     async def scenario(one: World) -> None:
         with Server() as server:
             client, accepted = await pair(one, server)
@@ -51,10 +53,11 @@ def test_a_server_that_has_ended_still_reads_and_a_repeated_fin_is_acknowledged(
             assert (segment.flags, segment.seq, segment.ack) == (tcp.ACK, client.ack, client.seq)
             assert (await one.sample()).drops == {}
 
-    run(scenario)
+    run(scenario, kind=kind)
 
 
-def test_the_same_ports_can_be_used_again_in_time_wait():
+@BOTH_WAYS
+def test_the_same_ports_can_be_used_again_in_time_wait(kind):
     async def scenario(one: World) -> None:
         with Server() as server:
             client, accepted = await pair(one, server)
@@ -74,7 +77,7 @@ def test_the_same_ports_can_be_used_again_in_time_wait():
             assert await accepted.read(5) == b"again"
             assert (await one.sample()).gauges["time_wait"] == 0
 
-    run(scenario)
+    run(scenario, kind=kind)
 
 
 def test_a_reset_of_the_client_is_a_reset_at_the_server():
