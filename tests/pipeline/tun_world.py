@@ -15,6 +15,7 @@ from netstack.wire.arena import LARGE, SLOT, Arena, Partner
 from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
+    Astray,
     Bye,
     Closed,
     Drain,
@@ -22,6 +23,7 @@ from netstack.wire.messages import (
     Heartbeat,
     Hello,
     Message,
+    Opened,
     Packets,
     ToTun,
     Traced,
@@ -48,6 +50,8 @@ class World(ServiceWorld):
         # Like a device it keeps the boundaries of packets; the test holds both ends, as the supervisor holds the TUN.
         self.client, self._tun = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.client.setblocking(False)
+        self.spare: tuple[int, ...] = ()
+        """Descriptors of the TUN's spare queues, to be handed over with it."""
         self._workers: list[Worker] = []
         self._strangers: list[zmq.Socket[bytes]] = []
 
@@ -57,7 +61,7 @@ class World(ServiceWorld):
         with ours, theirs:
             number = theirs.fileno()
             await self.launch(settings, "--tun-fd", str(number), prefix=prefix, descriptors=(number,))
-            socket.send_fds(ours, [b"T"], [self._tun.fileno()])
+            socket.send_fds(ours, [b"T"], [self._tun.fileno(), *self.spare])
 
     async def stop(self) -> None:
         for worker in self._workers:
@@ -180,6 +184,14 @@ class Worker:
 
     def close_flows(self, *keys: bytes) -> None:
         self.peer.send(Closed(list(keys)))
+
+    def open_flows(self, *keys: bytes) -> None:
+        """It took them from a queue of its own."""
+        self.peer.send(Opened(list(keys)))
+
+    def pass_on(self, *frames: bytes) -> None:
+        """They came to a queue of its own, and are not its to deal with."""
+        self.peer.send(Astray(list(frames)))
 
     def stop_reading(self) -> None:
         self._loop.remove_reader(self.peer.socket.fd)

@@ -263,10 +263,16 @@ One = TypeVar("One", bound=ServiceWorld)
 
 
 @contextlib.asynccontextmanager
-async def world(kind: type[One], *settings: str, prefix: tuple[str, ...] = ()) -> AsyncIterator[One]:
+async def world(
+    kind: type[One],
+    *settings: str,
+    prefix: tuple[str, ...] = (),
+    before: Callable[[One], None] = lambda _: None,
+) -> AsyncIterator[One]:
     run_dir = Path(tempfile.mkdtemp(prefix="ns-"))
     try:
         one = kind(run_dir)
+        before(one)
         try:
             await one.start(*settings, prefix=prefix)
             yield one
