@@ -74,6 +74,7 @@ def test_opening_and_closing_leaves_nothing_behind(internet: Internet, captured:
     wait_until(lambda: flows(captured) == 0, 10, "all flows are over")
     after = uses(internet, captured)
     print(said, before, after, sep="\n")
+    wait_until(lambda: captured.process("tun_io")["gauges"]["tcp_fwd_flows"] == 0, 5, "tun_io remembers none")
     assert said["errors"] == {}
     assert said["done"] > 50 * CHURN, "so few say nothing"
     allowed = SLACK + TIME_WAIT * captured.process("tcp_fwd")["gauges"]["time_wait"]
