@@ -29,7 +29,7 @@ from netstack.cli.syscalls import (
     umount,
     unshare,
 )
-from netstack.cli.tun import open_tun
+from netstack.cli.tun import open_tun, quic_ports
 from netstack.runtime.config import Config
 
 # Where iproute2 has them (NETNS_RUN_DIR, NETNS_ETC_DIR).
@@ -71,9 +71,9 @@ class NamedNamespace:
         def build() -> tuple[tuple[int, ...], list[str]]:
             if joins:
                 _enter(path)
-                return open_tun(config.tun.name), network.configure_joined(config.tun, addresses)
+                return open_tun(config.tun.name, quic_ports(config)), network.configure_joined(config.tun, addresses)
             _make(path, _token(planned))
-            tun = open_tun(config.tun.name)
+            tun = open_tun(config.tun.name, quic_ports(config))
             return tun, network.configure_own(config.tun, addresses, _EVERY_GROUP)
 
         try:

@@ -38,6 +38,7 @@ from netstack.cli.sandbox_messages import (
     encode,
     receive,
 )
+from netstack.cli.tun import quic_ports
 from netstack.runtime.config import Config
 
 __all__ = ["Sandbox", "SandboxError"]
@@ -75,6 +76,7 @@ class Sandbox:
         ignored = (number for number in signal.valid_signals() if signal.getsignal(number) == signal.SIG_IGN)
         blueprint = sandbox_monitor.Blueprint(
             tun=config.tun,
+            quic_ports=quic_ports(config),
             identity=identity,
             supervisor=os.getpid(),
             ignored=tuple(number for number in ignored if number not in _IGNORED_BY_PYTHON),

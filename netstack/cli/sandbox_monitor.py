@@ -44,6 +44,7 @@ class Blueprint:
     """What to build."""
 
     tun: Tun
+    quic_ports: tuple[int, ...]
     identity: Identity
     supervisor: int  # pid
     ignored: tuple[int, ...]  # signals that the caller ignores
@@ -103,7 +104,7 @@ def _build(blueprint: Blueprint) -> tuple[tuple[int, ...], list[str]]:
         ping_groups = f"{identity.gid} {identity.gid}"
         set_parent_death_signal(signal.SIGKILL)
     mounts.set_up(blueprint.tun.dns, blueprint.hidden)
-    tun = open_tun(blueprint.tun.name)
+    tun = open_tun(blueprint.tun.name, blueprint.quic_ports)
     return tun, network.configure_own(blueprint.tun, addresses, ping_groups)
 
 

@@ -2,12 +2,16 @@
 
 import errno
 import fcntl
+import logging
 import os
 import struct
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Final
 
 from netstack.cli.sandbox_messages import SandboxError
+from netstack.cli.steering import steer
+from netstack.runtime.config import Config
 
 DEVICE: Final = "/dev/net/tun"
 
@@ -31,13 +35,16 @@ VNET_HEADER: Final = 10  # octets
 SPARE: Final = 16
 """Queues beside the first: workers that may read and write the device themselves. The others go through tun_io."""
 
+_log = logging.getLogger(__name__)
 
-def open_tun(name: str) -> tuple[int, ...]:
+
+def open_tun(name: str, quic_ports: Sequence[int] = ()) -> tuple[int, ...]:
     """Make the device and return the descriptors of its queues: non-blocking, closed on exec, with vnet headers.
 
     The first queue takes everything; the SPARE others are detached (netstack.runtime.queue) until somebody attaches
-    them. The device lives as long as a descriptor of it is open anywhere. SandboxError if there is such a device
-    already or none may be made.
+    them. Where it may be had, the last descriptor is that of the table by which packets are steered, all but those to
+    quic_ports (netstack.cli.steering). The device lives as long as a descriptor of it is open anywhere. SandboxError
+    if there is such a device already or none may be made.
     """
     with ExitStack() as stack:
         first = _open(stack)
@@ -50,8 +57,22 @@ def open_tun(name: str) -> tuple[int, ...]:
         for descriptor in spare:
             _attach(descriptor, name, 0)
             fcntl.ioctl(descriptor, _TUNSETQUEUE, struct.pack("=16sH22x", b"", _IFF_DETACH_QUEUE))
+        table = _steer(first, quic_ports)
         stack.pop_all()
-    return (first, *spare)
+    return (first, *spare, *table)
+
+
+def quic_ports(config: Config) -> tuple[int, ...]:
+    """The ports that tun_io alone refuses."""
+    return tuple(config.quic.ports) if config.quic.block else ()
+
+
+def _steer(descriptor: int, quic_ports: Sequence[int]) -> tuple[int, ...]:
+    try:
+        return (steer(descriptor, quic_ports),)
+    except OSError as error:
+        _log.debug("packets are not steered to the workers' queues: %s", error)
+        return ()
 
 
 def _open(stack: ExitStack) -> int:

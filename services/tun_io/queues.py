@@ -24,11 +24,12 @@ import socket
 import struct
 from asyncio import AbstractEventLoop
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from netstack.runtime.queue import NEW
+from netstack.wire.steering import Steering
 
 # <linux/if_tun.h>
 _TUNSETQUEUE: Final = 0x400454D9
@@ -81,15 +82,18 @@ class Queues:
         *,
         is_worker: Callable[[bytes], bool],
         on_change: Callable[[], None],
+        steering: Steering | None = None,
     ) -> None:
         """Listens at path. Only who is a worker by its name gets a queue, and one at a time.
 
-        on_change is called when flows may have moved from one queue to another.
+        on_change is called when a queue came or went: flows may have moved from one to another. steering is told of
+        what is attached, where there is such a table.
         """
         self._loop = loop
         self._descriptors = tuple(descriptors)
         self._is_worker = is_worker
         self._on_change = on_change
+        self._steering = steering
         self._unclaimed = {index for index, each in enumerate(self._descriptors) if is_attached(each)}
         # Taken from the front: one that was taken back rests, since a worker that was stopped may still look at it.
         self._free = deque(index for index in range(len(self._descriptors)) if index not in self._unclaimed)
@@ -104,6 +108,10 @@ class Queues:
     def __len__(self) -> int:
         """How many are lent."""
         return len(self._lent)
+
+    def of(self, workers: Container[bytes]) -> list[int]:
+        """The numbers of the queues that these workers have."""
+        return [loan.number for loan in self._lent.values() if loan.worker in workers]
 
     def expire(self) -> None:
         """Those who had a queue of a tun_io before this one have had their time to say so."""
@@ -162,6 +170,7 @@ class Queues:
             descriptors = [] if index == NEW else [self._descriptors[index]]
         if index != NEW:
             self._lent[connection] = _Loan(index, worker)
+            self._on_change()
         try:
             socket.send_fds(connection, [bytes([index])], descriptors)
         except OSError:
@@ -180,7 +189,8 @@ class Queues:
             if error.errno != errno.ENOTTY:  # what is no TUN has no queues
                 _log.warning("no queue of the TUN for a worker, which makes it slow: %s", error)
             return NEW
-        self._on_change()
+        if self._steering is not None:
+            self._steering.attached(index)
         return index
 
     def _let_go(self, connection: socket.socket) -> None:
@@ -193,5 +203,7 @@ class Queues:
     def _take_back(self, index: int) -> None:
         with contextlib.suppress(OSError):  # the device is gone, or it was detached
             detach(self._descriptors[index])
+        if self._steering is not None:
+            self._steering.detached(index)
         self._free.append(index)
         self._on_change()

@@ -27,6 +27,7 @@ from netstack.wire.messages import (
     Welcome,
     WhoAreYou,
 )
+from netstack.wire.steering import STEERED, Steering
 from netstack.wire.topology import WORKER_STAGES
 from services.tun_io import answers, device
 from services.tun_io.classify import Class, Classifier, Kind
@@ -49,13 +50,15 @@ class TunIo:
     """One TUN and its workers."""
 
     def __init__(self, runtime: Runtime, descriptors: Sequence[int]) -> None:
-        """The descriptors are those of the device's queues; the first is ours, the others are for workers."""
+        """The descriptors are those of the device: its first queue is ours, the others are for workers."""
         self._runtime = runtime
         config = runtime.config
         self._loop = runtime.loop
         self._now = runtime.loop.time
         self._counters = runtime.counters
-        self._descriptor = descriptors[0]
+        queues, table = device.split(descriptors)
+        self._descriptor = queues[0]
+        self._steering = Steering(table) if table is not None else None
         self._classifier = Classifier(frozenset(config.quic.ports) if config.quic.block else frozenset())
         self._reassembler = Reassembler()
         self._answer_quic = config.quic.answer == "reject"
@@ -73,8 +76,8 @@ class TunIo:
         self._reading = False
         topology = runtime.topology
         self._queues = Queues(
-            runtime.loop, topology.queues, descriptors[1:],
-            is_worker=self._roster.__contains__, on_change=self._flows_may_move,
+            runtime.loop, topology.queues, queues[1:],
+            is_worker=self._roster.__contains__, on_change=self._flows_may_move, steering=self._steering,
         )  # fmt: skip
         self._hub = runtime.bus.hub(topology.bound(topology.packets), self._on_message, high_water=HIGH_WATER)
         runtime.before_sample = self._before_sample
@@ -165,6 +168,9 @@ class TunIo:
 
     def _flows_may_move(self) -> None:
         """A queue came or went: flows of which a worker is still to tell may come to another queue."""
+        if self._steering is not None:
+            stages = ({one.identity for one in self._roster.workers if one.stage == name} for name in STEERED)
+            self._steering.steer(*map(self._queues.of, stages))
         self._roster.hesitate(self._now() + 2 * TELL_WITHIN)
 
     def _take(self) -> Slot:

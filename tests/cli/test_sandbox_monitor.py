@@ -26,10 +26,10 @@ def reported(blueprint: Blueprint) -> bytes:
 
 def test_what_cannot_be_built_is_reported() -> None:
     tun = Tun(addresses=["10.0.0.2/24"], dns="10.0.0.2")
-    report = decode_report(reported(Blueprint(tun, USER, supervisor=os.getpid(), ignored=(), hidden=())))
+    report = decode_report(reported(Blueprint(tun, (), USER, supervisor=os.getpid(), ignored=(), hidden=())))
     assert isinstance(report, Failed)
     assert "tun.dns 10.0.0.2 is one of tun.addresses" in report.why
 
 
 def test_a_supervisor_that_died_before_it_could_be_watched_gets_nothing() -> None:
-    assert reported(Blueprint(Tun(), USER, supervisor=1, ignored=(), hidden=())) == b""
+    assert reported(Blueprint(Tun(), (), USER, supervisor=1, ignored=(), hidden=())) == b""

@@ -9,13 +9,14 @@ import pytest
 pytestmark = pytest.mark.e2e
 
 BEGIN = """
-import os, socket, subprocess, time
+import fcntl, os, socket, struct, subprocess, time
 from netstack.cli.tun import open_tun
 from netstack.packet import tcp
 from services.tcp_fwd.segment import Emitter, flow_of, parse
 from services.tun_io.queues import attach, detach, is_attached
 
 first, spare, other, *rest = open_tun("tun0")
+fcntl.ioctl(first, 0x800454E0, struct.pack("=i", -1))  # TUNSETSTEERINGEBPF: as where no program may be loaded
 for command in ("addr add 10.0.0.2/24 dev tun0", "link set tun0 up", "route add default dev tun0"):
     subprocess.run(["ip", *command.split()], check=True)
 

@@ -1,6 +1,7 @@
 """A worker's own queue, over real sockets: the test plays tun_io, and a pair of sockets of packets plays the queue."""
 
 import asyncio
+import os
 import socket
 import subprocess
 import sys
@@ -114,7 +115,7 @@ def test_it_asks_by_its_name_and_gets_one(run_dir: Path) -> None:
         await one.until(lambda: one.queue)
         one.client.send(b"from the client")
         assert await one.bursts.until(1) == [[b"from the client"]]
-        one.queue.write((b"to the ", memoryview(b"client")))
+        os.writev(one.queue.descriptor, (b"to the ", memoryview(b"client")))
         assert one.client.recv(100) == b"to the client"
 
     run(scenario, run_dir)
@@ -166,7 +167,7 @@ def test_while_tun_io_is_away_it_goes_on_and_the_next_one_is_told_its_number(run
         await one.until(lambda: one.queue._connection is None)
         one.client.send(b"during")
         assert await one.bursts.until(1) == [[b"during"]]
-        one.queue.write((b"answered",))
+        os.writev(one.queue.descriptor, (b"answered",))
         assert one.client.recv(100) == b"answered"
         one.listen()
         one.queue.ask()
@@ -193,7 +194,7 @@ def test_who_claims_too_late_gets_another_or_has_none(run_dir: Path) -> None:
             socket.send_fds(connection, [b"\x07"], [theirs.fileno()])
             ours.send(b"of the other")
             assert await one.bursts.until(1) == [[b"of the other"]]
-            one.queue.write((b"there",))
+            os.writev(one.queue.descriptor, (b"there",))
             assert ours.recv(100) == b"there"
         connection.close()
         await one.until(lambda: one.queue._connection is None)
@@ -235,7 +236,7 @@ def test_a_burst_is_bounded_in_packets_and_large_ones_are_views(run_dir: Path) -
 
 def filled(queue: Queue) -> None:
     for _ in range(10_000):
-        queue.write((bytes(1000),))
+        os.writev(queue.descriptor, (bytes(1000),))
 
 
 def test_a_full_queue_says_so(run_dir: Path) -> None:

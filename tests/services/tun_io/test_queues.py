@@ -13,13 +13,14 @@ from netstack.runtime.queue import NEW
 from tests.services.tun_io.lending import lending
 
 BEGIN = """
-import asyncio, os, tempfile
+import asyncio, fcntl, os, struct, tempfile
 from pathlib import Path
 from netstack.cli.tun import open_tun
 from services.tun_io.queues import attach, detach, is_attached
 from tests.services.tun_io.lending import lending
 
 first, *spare = open_tun("tun0")
+fcntl.ioctl(first, 0x800454E0, struct.pack("=i", -1))  # TUNSETSTEERINGEBPF: as where no program may be loaded
 del spare[2:]
 
 def attached():
@@ -117,9 +118,9 @@ print(attached())
 """
     assert shown(script) == [
         "0 [True, True]",
-        "1 1 [] 0",
-        "[False, True] 1",
-        "[False, True] 1",
+        "1 1 [] 1",
+        "[False, True] 2",
+        "[False, True] 2",
         "2 0 1 [True, True]",
         "[True, True]",  # they stay with who has them
     ]
