@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.internet import Internet
+from tests.internet.world import NETSTACK
 
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
@@ -103,11 +104,21 @@ def test_runs_without_root(internet: Internet) -> None:
     runtime = internet.directory / "nobody"
     runtime.mkdir()
     os.chown(runtime, 65534, 65534)
-    script = "id -u; curl -sS http://www.test/hello; curl -sS http://198.18.1.20/; echo $?; ping -c1 -W2 www.test"
-    words = internet.exec_command(["sh", "-c", script])
-    done = internet.host_run([*AS_NOBODY, *words], environment={"XDG_RUNTIME_DIR": str(runtime)}, timeout=20).ok()
-    assert done.text.startswith("65534\nhello from the small internet\n7\n"), done
+    environment = {"XDG_RUNTIME_DIR": str(runtime)}
+    script = (
+        "id -u; curl -sS http://www.test/hello; curl -sS http://198.18.1.20/; echo $?; ping -c1 -W2 www.test; read x"
+    )
+    words = [*AS_NOBODY, *internet.exec_command(["sh", "-c", script])]
+    running = internet.host.start(words, stdin=subprocess.PIPE, environment=environment)
+    try:
+        said = b"".join(iter(running.stdout.readline, b"7\n"))
+        status = internet.host_run([*AS_NOBODY, NETSTACK, "status", "--json"], environment=environment).ok()
+        done = running.wait(20, b"\n").ok()
+    finally:
+        running.stop()
+    assert said == b"65534\nhello from the small internet\n", done
     assert "0% packet loss" in done.text, done
+    assert '"queues_lent":1' in status.text, "tcp_fwd has a queue of its own"
 
 
 def test_without_privilege_the_remedy_is_said(internet: Internet) -> None:
