@@ -76,12 +76,12 @@ class Scoreboard:
         """The client has the octets from left up to right; gives those of which that is new."""
         delivered: list[Run] = []
         runs = self.runs
-        index = 0
+        index = self._find(left)
         while index < len(runs):
             run = runs[index]
             if diff(run.seq, right) >= 0:
                 break
-            if run.state & SACKED or diff(run.end, left) <= 0:
+            if run.state & SACKED:
                 index += 1
                 continue
             if diff(run.seq, left) < 0:
@@ -153,6 +153,18 @@ class Scoreboard:
             self._split(index, (run.end - octets) & MASK)
             index += 1
         return index
+
+    def _find(self, left: int) -> int:
+        """Where the first run is that ends after left."""
+        runs = self.runs
+        low, high = 0, len(runs)
+        while low < high:
+            middle = (low + high) >> 1
+            if (runs[middle].end - left - 1) & MASK < _HALF:
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
     def _split(self, index: int, at: int) -> None:
         run = self.runs[index]

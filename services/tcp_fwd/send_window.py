@@ -12,7 +12,8 @@ from enum import Enum
 from typing import Final
 
 from netstack.packet.seqnum import MASK
-from services.tcp_fwd.congestion import Cubic
+from services.tcp_fwd.congestion import UNLIMITED, Cubic
+from services.tcp_fwd.hystart import HyStart
 from services.tcp_fwd.rack import Rack
 from services.tcp_fwd.rtt import RoundTrip
 from services.tcp_fwd.scoreboard import IN_FLIGHT, Run, Scoreboard
@@ -42,10 +43,10 @@ class SendWindow:
     """SND.UNA, SND.NXT, SND.WND and the retransmission queue."""
 
     __slots__ = (
-        "_after_timeout", "_duplicates", "_limit", "_mss", "_probe_end", "_probed_at", "_recover", "_resent",
-        "_resent_at", "_round", "_rtt_seq", "_sack", "_ts_offset", "_urgent", "alarm", "board", "congestion",
-        "inflation", "iss", "last_sent", "rack", "retransmissions", "round_trip", "runs", "scale", "snd_nxt",
-        "snd_una", "snd_wnd", "timer", "wl1",
+        "_after_timeout", "_duplicates", "_hystart", "_limit", "_mss", "_probe_end", "_probed_at", "_recover",
+        "_resent", "_resent_at", "_round", "_rtt_seq", "_sack", "_ts_offset", "_urgent", "alarm", "board",
+        "congestion", "inflation", "iss", "last_sent", "rack", "retransmissions", "round_trip", "runs", "scale",
+        "snd_nxt", "snd_una", "snd_wnd", "timer", "wl1",
     )  # fmt: skip
 
     def __init__(self, syn: Segment, iss: int, *, scale: int, mss: int, sack: bool, limit: int = LIMIT) -> None:
@@ -60,6 +61,7 @@ class SendWindow:
         self.round_trip = RoundTrip()
         self.congestion = Cubic(mss)
         self.rack = Rack(iss)
+        self._hystart = HyStart(iss)
         self.retransmissions = 0
         """In a row, without an acknowledgement of anything new."""
         self.timer: float | None = None
@@ -169,6 +171,8 @@ class SendWindow:
         congestion = self.congestion
         if congestion.cwnd <= 2 * flight and congestion.cwnd < self._limit:
             congestion.acknowledged((ack - una) & MASK, now, round_trip.srtt)
+            if congestion.ssthresh == UNLIMITED and self._hystart.over(ack, self.snd_nxt, now, round_trip.min_rtt):
+                congestion.ssthresh = congestion.cwnd
         if not runs:
             self.timer = None
         elif self._sack:

@@ -8,7 +8,7 @@ window that turns out to have been for nothing is undone, by timestamps (Eifel, 
 from typing import Final
 
 from netstack.packet.seqnum import MASK, diff
-from services.tcp_fwd.congestion import Cubic
+from services.tcp_fwd.congestion import UNLIMITED, Cubic
 from services.tcp_fwd.rack import DUPLICATES
 from services.tcp_fwd.rtt import AFTER_LOST_SYN, GRANULARITY, MAX_RTO
 from services.tcp_fwd.scoreboard import IN_FLIGHT, RESENT, Run
@@ -55,7 +55,10 @@ class Sender(SendWindow):
         wait = self._find_losses(now, flight, partial=bool(advanced))
         octets = sum((run.end - run.seq) & MASK for run in delivered)
         if octets and (self._recover is None or self._after_timeout) and self.congestion.cwnd <= 2 * before:
-            self.congestion.acknowledged(octets, now, self.round_trip.srtt)
+            congestion = self.congestion
+            congestion.acknowledged(octets, now, self.round_trip.srtt)
+            if congestion.ssthresh == UNLIMITED and self._hystart.over(ack, self.snd_nxt, now, self.round_trip.min_rtt):
+                congestion.ssthresh = congestion.cwnd
         self._rearm(now, wait, advanced=bool(advanced))
 
     def _is_duplicate(self, segment: Segment) -> bool:
