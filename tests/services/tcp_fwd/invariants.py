@@ -2,17 +2,22 @@
 
 Towards the client (RFC 9293 section 3.4): what has a length lies within [SND.UNA, SND.NXT), the rest is an
 acknowledgement or a probe; SND.UNA only advances; what is acknowledged is never sent again; the octets of a sequence
-number never change. The acknowledgement number and the right edge of our window only advance.
+number never change. The acknowledgement number and the right edge of our window only advance. A SACK tells of what has
+been received and nothing else.
 
 From the client: each octet is written once, in order, unchanged; never more waits for the host socket than the
 capacity, and nothing out of order beyond the window, nor more than the flow's share; all that is held is counted.
 
-An end: Finish comes once, and after it nothing; a closed connection has no timer; before the far end has accepted
-nothing is sent but a refusal.
+What is taken by header prediction does what it would do without it.
+
+An end: the host socket's sending side is closed when everything up to the client's FIN is written; Finish comes once,
+and after it nothing; a closed connection has no timer; before the far end has accepted nothing is sent but a refusal.
 """
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Final
 
 from netstack.packet import tcp
 from netstack.packet.reason import Reason
@@ -22,9 +27,9 @@ from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.limits import AHEAD, SHARE, Buffers
 from services.tcp_fwd.receiving import BLOCK_COST, MAX_BLOCKS
 from services.tcp_fwd.scoreboard import LOST, SACKED
-from services.tcp_fwd.segment import parse
+from services.tcp_fwd.segment import Segment, parse
 from services.tcp_fwd.send_window import LIMIT
-from services.tcp_fwd.states import State
+from services.tcp_fwd.states import NO_TIMEOUT, State
 
 
 @dataclass
@@ -47,6 +52,8 @@ class Witness:
     last_ack: int | None = None
     right_edge: int | None = None
     largest_window: int = 0xFFFF
+    fin_at: int | None = None
+    """Where the client's octets end, once it has said so."""
     seen: list[str] = field(default_factory=list)
 
     def watch(self, commands: list[Command]) -> None:
@@ -65,6 +72,7 @@ class Witness:
                 case ShutdownWrite():
                     assert not self.shut
                     assert self.connection.receiver.pending == 0
+                    assert self.written == self.fin_at, "the far end is told of the end when it has everything"
                     self.shut = True
                 case Finish():
                     self.finished = True
@@ -89,6 +97,8 @@ class Witness:
             assert one.payload == self.host_octets(at, len(one.payload))
         else:
             assert diff(one.seq, sender.snd_nxt) in {0, -1}, "an acknowledgement, or a probe"
+        for left, right in tcp.parse_options(one.options).sack:
+            self._check_sack(left, right, one.ack)
         if self.last_ack is not None:
             assert diff(one.ack, self.last_ack) >= 0, "an acknowledgement is not taken back"
         self.last_ack = one.ack
@@ -98,6 +108,15 @@ class Witness:
         if self.right_edge is not None:
             assert diff(edge, self.right_edge) > -(1 << self.connection.receiver.scale), "a window is not taken back"
         self.right_edge = edge if self.right_edge is None or diff(edge, self.right_edge) > 0 else self.right_edge
+
+    def _check_sack(self, left: int, right: int, ack: int) -> None:
+        """What is reported is a block as it is held, or a duplicate (RFC 2883): some of what has been received."""
+        assert diff(right, left) > 0
+        if diff(right, ack) <= 0:
+            return
+        blocks = self.connection.receiver.blocks
+        holding = [one for one in blocks if diff(left, one.seq) >= 0 and diff(one.end, right) >= 0]
+        assert holding or diff(left, ack) < 0, "what was not received is not acknowledged"
 
     def check(self) -> None:
         connection = self.connection
@@ -112,8 +131,9 @@ class Witness:
         self._check_runs()
         if connection.state in {State.CLOSED, State.VERDICT, State.CONNECTING}:
             assert connection.next_timeout() is None, "no timer is left"
-        if connection.state is State.ESTABLISHED and sender.in_flight:
+        if connection.state not in NO_TIMEOUT and sender.in_flight:
             assert sender.timer is not None, "what is unacknowledged has a timer"
+            assert connection.next_timeout() is not None
         if self.finished:
             assert connection.state in {State.CLOSED, State.TIME_WAIT}
             assert not connection.room()
@@ -152,3 +172,26 @@ class Witness:
         assert absent == sender.board.absent
         assert 0 <= sender.inflation <= max(sender.in_flight, 0)
         assert sender.congestion.cwnd > 0
+
+
+_SENDER: Final = ("snd_una", "snd_nxt", "snd_wnd", "wl1", "timer", "alarm", "calm", "inflation", "retransmissions")
+_RECEIVER: Final = ("rcv_nxt", "edge", "pending", "ts_recent", "now_ack", "ack_due_at", "unacked", "duplicate", "ahead")
+
+
+def as_without_prediction(connection: Connection, segment: Segment, now: float) -> list[Command]:
+    """Give a connection a segment, and an equal one too, which may not predict: both must do the same."""
+    slow = deepcopy(connection)
+    slow._predicted = False
+    expected = list(slow.receive_segment(segment, now))
+    commands = list(connection.receive_segment(segment, now))
+    assert commands == expected
+    assert connection.state is slow.state
+    assert connection.last_heard == slow.last_heard
+    for name in _RECEIVER:
+        assert getattr(connection.receiver, name) == getattr(slow.receiver, name), name
+    assert [block.data for block in connection.receiver.blocks] == [block.data for block in slow.receiver.blocks]
+    for name in _SENDER:
+        assert getattr(connection.sender, name) == getattr(slow.sender, name), name
+    assert connection.sender.congestion.cwnd == slow.sender.congestion.cwnd
+    assert connection.sender.round_trip.rto == slow.sender.round_trip.rto
+    return commands

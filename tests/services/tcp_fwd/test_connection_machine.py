@@ -10,16 +10,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from netstack.packet import tcp
 from netstack.packet.reason import Reason
-from netstack.packet.seqnum import MASK
+from netstack.packet.seqnum import MASK, diff
 from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.limits import Buffers
 from services.tcp_fwd.segment import Emitter
-from services.tcp_fwd.states import HOST_SENDS, State
+from services.tcp_fwd.states import CLIENT_SENDS, HOST_SENDS, NO_TIMEOUT, State
 from tests.services.tcp_fwd.builders import FLOW, MSS, segment
-from tests.services.tcp_fwd.invariants import Witness
+from tests.services.tcp_fwd.invariants import Witness, as_without_prediction
 
 IRS = 0xFFFFFF00  # both directions cross the end of the circle
 ISS = 0xFFFFFE00
+FIN_ACK = tcp.FIN | tcp.ACK
 BEFORE_SYN_ACK = {State.VERDICT, State.CONNECTING}
 
 
@@ -132,7 +133,12 @@ class ConnectionMachine(RuleBasedStateMachine):
         )  # fmt: skip
         if self.stamped:
             one = one._replace(tsval=self.tsval, tsecr=self.connection.sender.stamp(self.now - 0.05))
-        self.do(self.connection.receive_segment(one, self.now))
+        self.witness.fin_at = self.fin_at
+        self.do(as_without_prediction(self.connection, one, self.now))
+
+    def next(self) -> int:
+        """The client's octets that were taken in order."""
+        return (self.connection.receiver.rcv_nxt - IRS - 1) & MASK
 
     def acknowledgeable(self, share: float) -> int:
         sender = self.connection.sender
@@ -141,10 +147,10 @@ class ConnectionMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK)
     @rule(
         length=st.integers(0, 3000), share=st.sampled_from([0.0, 0.3, 1.0]), window=st.sampled_from([0, 500, 0xFFFF]),
-        fin=st.integers(0, 9),
+        fin=st.integers(0, 9), later=st.integers(0, 1),
     )  # fmt: skip
-    def sane_segment(self, length, share, window, fin) -> None:
-        self.tsval += 1
+    def sane_segment(self, length, share, window, fin, later) -> None:
+        self.tsval = max(self.tsval, self.connection.receiver.ts_recent) + later
         length = min(length, self.connection.receiver.edge)
         seq = (self.connection.receiver.rcv_nxt - IRS - 1) & MASK
         flags = tcp.ACK
@@ -154,7 +160,51 @@ class ConnectionMachine(RuleBasedStateMachine):
             self.fin_at = seq + length
         if self.fin_at is not None and seq + length >= self.fin_at >= seq:
             flags |= tcp.FIN
+        greeting = self.connection.state is State.SYN_RECEIVED and share < 1.0
         self.send(seq=seq, ack=self.acknowledgeable(share), flags=flags, window=window, length=length)
+        if not greeting and not self.over():
+            assert diff(self.next(), seq + length) >= 0, "what comes in its turn, in the window and in time, is taken"
+
+    @precondition(lambda self: not self.over() and self.connection.state in CLIENT_SENDS and self.stamped)
+    @rule(behind=st.sampled_from([1, 2, 1000]))
+    def segment_of_long_ago(self, behind) -> None:
+        """RFC 7323 section 5.3: R1."""
+        before, tsval = self.connection.receiver.rcv_nxt, self.tsval
+        self.tsval = (self.connection.receiver.ts_recent - behind) & MASK
+        self.send(seq=self.next(), ack=self.acknowledgeable(0.0), flags=tcp.ACK, window=0xFFFF, length=1)
+        self.tsval = tsval
+        assert self.connection.receiver.rcv_nxt == before
+
+    @precondition(
+        lambda self: (
+            not self.over() and self.fin_at is None and self.connection.state in CLIENT_SENDS
+            and self.connection.receiver.edge > 3000 and not self.connection.receiver.blocks
+        )
+    )  # fmt: skip
+    @rule(hole=st.integers(1, 1000), length=st.integers(0, 1000))
+    def fin_before_what_it_follows(self, hole, length) -> None:
+        """The FIN, whose segment came ahead, counts when the hole is filled, though it does not come again."""
+        start, window = self.next(), 0xFFFF
+        self.tsval = max(self.tsval, self.connection.receiver.ts_recent) + 1
+        self.fin_at = start + hole + length
+        ack = self.acknowledgeable(1.0)
+        self.send(seq=start + hole, ack=ack, flags=FIN_ACK, window=window, length=length)
+        self.send(seq=start, ack=ack, flags=tcp.ACK, window=window, length=hole)
+        if self.over():
+            return
+        kept = length == 0 or self.next() > start + hole  # else there was no room for what came ahead
+        if not kept:
+            self.send(seq=start + hole, ack=ack, flags=tcp.ACK, window=window, length=length)
+        assert self.connection.state not in CLIENT_SENDS
+        assert self.witness.last_ack == (IRS + 2 + self.fin_at) & MASK
+
+    @precondition(lambda self: not self.over())
+    @rule(capacity=st.integers(1000, 1 << 21))
+    def share_changes(self, capacity) -> None:
+        """The shell lowers the room of a flow where many octets wait in all."""
+        self.connection.receiver.capacity = max(
+            capacity, self.connection.receiver.pending + self.connection.receiver.edge
+        )
 
     @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK)
     @rule(ahead=st.integers(-3000, 9000), length=st.integers(0, 3000), share=st.sampled_from([0.0, 1.0]))
@@ -216,6 +266,32 @@ class ConnectionMachine(RuleBasedStateMachine):
         """The shell has forgotten it; a timer that was under way does nothing."""
         if self.connection.state is State.CLOSED:
             assert self.connection.handle_timeout(self.now) == ()
+
+    def teardown(self) -> None:
+        """A client that does all that it should gets everything through, whatever came before."""
+        if self.over() or self.connection.state in BEFORE_SYN_ACK | NO_TIMEOUT:
+            return
+        for _ in range(20):
+            receiver = self.connection.receiver
+            if receiver.pending:
+                self.do(self.connection.socket_took(receiver.pending))
+            if self.over() or self.connection.state in NO_TIMEOUT:
+                return
+            self.tsval = max(self.tsval, receiver.ts_recent) + 1
+            start, length, flags = self.next(), 0, tcp.ACK
+            if self.connection.state in CLIENT_SENDS:
+                end = start + receiver.edge if self.fin_at is None else self.fin_at
+                if receiver.blocks:
+                    end = min(end, (receiver.blocks[0].seq - IRS - 1) & MASK)
+                length = max(min(end - start, receiver.edge, 5000), 0)
+                if start + length == self.fin_at:
+                    flags |= tcp.FIN
+                elif not receiver.blocks and self.fin_at is None:
+                    length = 0
+            self.send(seq=start, ack=self.acknowledgeable(1.0), flags=flags, window=0xFFFF, length=length)
+        assert self.connection.sender.in_flight == 0, "everything is acknowledged"
+        assert self.connection.receiver.blocks == [], "every hole is filled"
+        assert self.fin_at is None or self.next() <= self.fin_at or self.witness.shut
 
     @invariant()
     def holds(self) -> None:
