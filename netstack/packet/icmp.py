@@ -86,20 +86,6 @@ def port_unreachable(packet: bytes) -> bytes:
     return error(packet, V6_UNREACHABLE, V6_PORT_UNREACHABLE)
 
 
-def host_unreachable(packet: bytes) -> bytes:
-    """What the network says of a host that cannot be reached (EHOSTUNREACH)."""
-    if packet[0] >> 4 == 4:
-        return error(packet, UNREACHABLE, HOST_UNREACHABLE)
-    return error(packet, V6_UNREACHABLE, V6_ADDRESS_UNREACHABLE)
-
-
-def net_unreachable(packet: bytes) -> bytes:
-    """What the network says where it has no route (ENETUNREACH)."""
-    if packet[0] >> 4 == 4:
-        return error(packet, UNREACHABLE, NET_UNREACHABLE)
-    return error(packet, V6_UNREACHABLE, V6_NO_ROUTE)
-
-
 def may_answer(packet: bytes, protocol: int, upper: int) -> bool:
     """Whether an ICMP error may be sent about this packet.
 

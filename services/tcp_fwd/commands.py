@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from netstack.packet.errqueue import SocketError
 from netstack.packet.reason import Reason
 
 
@@ -47,6 +48,8 @@ class Unreachable(NamedTuple):
     """Answer the SYN with an ICMP error, as a router would."""
 
     reason: Reason
+    error: SocketError | None
+    """What the network said; None where this host alone found out."""
 
 
 class Finish(NamedTuple):

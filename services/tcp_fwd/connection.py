@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from netstack.packet import tcp
+from netstack.packet.errqueue import SocketError
 from netstack.packet.reason import Reason
 from netstack.packet.seqnum import MASK
 from services.tcp_fwd.arrival import Arrival
@@ -30,6 +31,7 @@ from services.tcp_fwd.segment import Segment
 from services.tcp_fwd.send_window import Alarm
 from services.tcp_fwd.sending import MAX_RETRANSMISSIONS
 from services.tcp_fwd.states import CLIENT_SENDS, HOST_SENDS, NO_TIMEOUT, SILENT, State
+from services.tcp_fwd.unreachable import TELLS
 
 MIN_MTU_V4: Final = 552  # octets; Linux's min_pmtu: a forged ICMP error must not make segments tiny
 MIN_MTU_V6: Final = 1280  # RFC 8200 section 5
@@ -71,13 +73,17 @@ class Connection(Arrival):
         self.sender.take(b"", 1, now)
         return (self._output.syn_ack(now),)
 
-    def socket_refused(self, reason: Reason) -> Sequence[Command]:
-        """connect() failed. Refused: RST; unreachable: the ICMP error; no answer: nothing, as the network gave none."""
+    def socket_refused(self, reason: Reason, error: SocketError | None = None) -> Sequence[Command]:
+        """connect() failed. Refused: RST; unreachable: the ICMP error; no answer: nothing, as the network gave none.
+
+        error is what an ICMP error said of it, if one did; that is told on as it is. Then the flow is forgotten, so
+        that a client that does not give up, and sends its SYN again, has it tried again, as a router would.
+        """
         if self.state is not State.CONNECTING:
             return ()
-        if reason in {Reason.HOST_UNREACHABLE, Reason.NET_UNREACHABLE, Reason.ADMIN_PROHIBITED}:
+        if error is not None or reason in TELLS:
             self.state = State.CLOSED
-            return (Unreachable(reason), Finish(reason))
+            return (Unreachable(reason, error), Finish(reason))
         return self._refuse(reason, answer=reason is not Reason.CONNECT_TIMEOUT)
 
     def socket_data(self, data: bytes | memoryview, now: float) -> Sequence[Command]:

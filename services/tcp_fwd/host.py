@@ -1,12 +1,20 @@
-"""Host sockets: opening them towards the world, and what their errors mean."""
+"""Host sockets: opening them towards the world, and what their errors mean.
+
+While one connects, what ICMP says of its SYN is kept in its error queue (IP_RECVERR): an errno alone would not tell who
+said it, nor with which code. On an established connection Linux takes ICMP errors for passing ones, unless the socket
+has that option: then a call fails with each. `was_soft` takes it away with the first, which few connections ever have.
+"""
 
 import errno
 import secrets
 import socket
 import struct
+from functools import cache
 from pathlib import Path
 from typing import Final
 
+from netstack.packet import errqueue
+from netstack.packet.errqueue import SocketError
 from netstack.packet.flow import Flow
 from netstack.packet.reason import Reason
 
@@ -14,6 +22,10 @@ KEEPALIVE_INTERVAL: Final = 75  # seconds between probes; Linux's tcp_keepalive_
 _MAX_USER_TIMEOUT: Final = (1 << 31) - 1  # milliseconds; an int
 _MAX_KEEPALIVE_IDLE: Final = 32767  # seconds; MAX_TCP_KEEPIDLE of <net/tcp.h>
 
+_INTERVAL: Final = Path("/proc/sys/net/ipv4/tcp_keepalive_intvl")
+_DSCP: Final = 0xFC  # of TOS; the rest is for the kernel's own congestion control
+
+_CLOSED: Final = 7  # of tcpi_state: TCP_CLOSE of <net/tcp_states.h>
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RST (socket(7))
 
 _REASONS: Final = {
@@ -50,8 +62,10 @@ def reason_of_end(number: int) -> Reason:
     return _REASONS_ESTABLISHED.get(number, Reason.SOCKET_ERROR)
 
 
-def connect(flow: Flow, idle_timeout: float) -> tuple[socket.socket, int]:
+def connect(flow: Flow, idle_timeout: float, syn: bytes) -> tuple[socket.socket, int]:
     """Begin to connect to the flow's server; the socket, and the errno of connect (0, EINPROGRESS, or a failure).
+
+    syn is the client's IP packet: its TTL, one less, and its DSCP are those of the connection, as behind a router.
 
     A far end of which nothing is heard for idle_timeout seconds is given up: so long the kernel sends data again
     (TCP_USER_TIMEOUT, RFC 5482), and so long it asks whether an idle one is still there, from half that time on; with a
@@ -63,11 +77,67 @@ def connect(flow: Flow, idle_timeout: float) -> tuple[socket.socket, int]:
     host.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     idle = min(max(int(idle_timeout / 2), 1), _MAX_KEEPALIVE_IDLE)
     host.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-    host.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, min(KEEPALIVE_INTERVAL, idle))
+    interval = min(KEEPALIVE_INTERVAL, idle)
+    if interval != _interval():
+        host.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
     host.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(idle_timeout * 1000), _MAX_USER_TIMEOUT))
     # Urgent data is ordinary data here (RFC 6093 section 6): none of it is kept apart.
     host.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    if family == socket.AF_INET:
+        host.setsockopt(socket.IPPROTO_IP, errqueue.IP_RECVERR, 1)
+        host.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, max(1, syn[8] - 1))
+        if syn[1] & _DSCP:
+            host.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, syn[1] & _DSCP)
+    else:
+        host.setsockopt(socket.IPPROTO_IPV6, errqueue.IPV6_RECVERR, 1)
+        host.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, max(1, syn[7] - 1))
+        dscp = (syn[0] << 4 | syn[1] >> 4) & _DSCP
+        if dscp:
+            host.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp)
     return host, host.connect_ex((socket.inet_ntop(family, flow.server), flow.server_port))
+
+
+@cache
+def _interval() -> int | None:
+    """This host's own time between keepalive probes, in seconds: what need not be set."""
+    try:
+        return int(_INTERVAL.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def error_of(host: socket.socket) -> SocketError | None:
+    """What the network said of a socket that connects; None where it said nothing.
+
+    Of an error that this host itself has sent, since it finds no neighbour, the offender is left out.
+    """
+    try:
+        _, ancillary, _, _ = host.recvmsg(0, errqueue.ANCILLARY, socket.MSG_ERRQUEUE)
+    except OSError:
+        return None
+    error = errqueue.parse(ancillary)
+    if error is not None and error.offender:
+        own = socket.inet_pton(host.family, host.getsockname()[0].partition("%")[0])
+        if error.offender == own:
+            return error._replace(offender=b"")
+    return error
+
+
+def was_soft(host: socket.socket, number: int) -> bool:
+    """Whether a call on an established connection failed with this errno for an ICMP error alone: then try it again.
+
+    Of a connection that is established nothing lies in the error queue; what ends one closes it, though.
+    """
+    if host.family == socket.AF_UNIX or number == errno.EPIPE:
+        return False
+    (state,) = host.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+    if state == _CLOSED:
+        return False
+    if host.family == socket.AF_INET:
+        host.setsockopt(socket.IPPROTO_IP, errqueue.IP_RECVERR, 0)
+    else:
+        host.setsockopt(socket.IPPROTO_IPV6, errqueue.IPV6_RECVERR, 0)
+    return True
 
 
 def connect_dns(flow: Flow, directory: Path) -> tuple[socket.socket, int]:

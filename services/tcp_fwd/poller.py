@@ -11,6 +11,8 @@ from typing import Final
 
 READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITABLE: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
+CONNECTED: Final = select.EPOLLOUT
+"""Of a socket that connects: it is over, one way or the other. An error alone may be one that it goes on after."""
 ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLPRI
 """No further edge will come: what there is must be read to its end. Urgent data splits what is read without an edge."""
 

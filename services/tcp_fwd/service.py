@@ -6,7 +6,9 @@ import secrets
 from functools import partial
 from typing import Final
 
-from netstack.packet import icmp, plain, tcp
+from netstack.packet import plain, tcp
+from netstack.packet.errqueue import SocketError
+from netstack.packet.gateway import Gateway
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.packet.seqnum import MASK
 from netstack.packet.vnet import NO_OFFLOAD
@@ -14,6 +16,7 @@ from netstack.runtime.refusals import Refusals
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
+from services.tcp_fwd import unreachable
 from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.limits import FLOOR, Buffers, Limits, Waiting
 from services.tcp_fwd.namer import Namer
@@ -33,12 +36,6 @@ _MIN_HOUSEKEEPING: Final = 0.25  # seconds
 _MAX_WAITING: Final = 1024  # SYNs that wait for their turn
 _OPENED_AT_ONCE: Final = 64  # of them; then what is established gets its turn: some 10 ms
 _OWN: Final = -1  # in place of a trace id: the SYN came to our own queue, and tun_io is still to be told
-
-_UNREACHABLE: Final = {
-    Reason.HOST_UNREACHABLE: icmp.host_unreachable,
-    Reason.NET_UNREACHABLE: icmp.net_unreachable,
-    Reason.ADMIN_PROHIBITED: icmp.admin_prohibited,
-}
 
 NO_DNS: Final = (
     "no dns_filter runs on this host: clients are refused DNS over TCP here, and so long answers; start one beside: "
@@ -74,6 +71,7 @@ class Forwarder:
         self._timers = Timers()
         self._timer_at: float | None = None
         self._refusals = Refusals()
+        self._gateway = Gateway(runtime.config.tun.dns, runtime.config.tun.addresses)
         self._held: set[Session] = set()
         self._acknowledging: dict[Session, None] = {}
         self._later: list[Session] = []
@@ -315,9 +313,12 @@ class Forwarder:
         for session in later:
             session.resume()
 
-    def unreachable(self, packet: bytes, reason: Reason, trace_id: int) -> None:
-        """Answer a client's packet with the ICMP error that the network gave."""
-        self.tunnel.write(NO_OFFLOAD + _UNREACHABLE[reason](packet), trace_id)
+    def unreachable(self, syn: bytes, reason: Reason, error: SocketError | None, trace_id: int) -> None:
+        """Answer a client's SYN with the ICMP error that the network gave, or this host's own."""
+        client = syn[12:16] if syn[0] >> 4 == 4 else syn[8:24]
+        told = unreachable.packet(syn, reason, error, self._gateway.towards(client))
+        if told is not None:
+            self.tunnel.write(NO_OFFLOAD + told, trace_id)
 
     def finished(self, session: Session, reason: Reason | None) -> None:
         """The connection is over."""

@@ -11,16 +11,18 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from netstack.packet.errqueue import SocketError
 from netstack.packet.flow import Flow
 from netstack.packet.frame import IP
 from netstack.packet.reason import Reason
 from netstack.packet.seqnum import MASK, diff
 from netstack.wire.arena import HEADROOM, LARGE, Slot
 from services.tcp_fwd import host as hosts
+from services.tcp_fwd import unreachable
 from services.tcp_fwd.commands import Abort, Command, Connect, Drop, Emit, Finish, ShutdownWrite, Unreachable, Write
 from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.naming import Naming
-from services.tcp_fwd.poller import ENDED, READABLE, WRITABLE
+from services.tcp_fwd.poller import CONNECTED, ENDED, READABLE, WRITABLE
 from services.tcp_fwd.states import State
 
 if TYPE_CHECKING:
@@ -112,9 +114,9 @@ class Session:
                 self._shutdown_write()
             case Abort():
                 self._close_host(reset=True)
-            case Unreachable(reason):
+            case Unreachable(reason, error):
                 if self.syn is not None:
-                    self._forwarder.unreachable(self.syn[IP:], reason, self.trace_id)
+                    self._forwarder.unreachable(self.syn[IP:], reason, error, self.trace_id)
             case Drop(reason):
                 self._forwarder.drop(reason)
             case Finish(reason):
@@ -186,7 +188,8 @@ class Session:
             if self.flow.server_port == forwarder.dns_port:
                 self._host, code = hosts.connect_dns(self.flow, forwarder.dns_directory)
             else:
-                self._host, code = hosts.connect(self.flow, forwarder.give_up_after)
+                assert self.syn is not None
+                self._host, code = hosts.connect(self.flow, forwarder.give_up_after, self.syn[IP:])
         except OSError as error:
             self._failed_to_connect(hosts.reason_of(error.errno or errno.EIO))
             return
@@ -201,14 +204,19 @@ class Session:
         else:
             self._failed_to_connect(hosts.reason_of(code))
 
-    def _connect_ended(self) -> None:
+    def _connect_ended(self, events: int) -> None:
         assert self._host is not None
-        self._connecting = False
         code = self._host.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            self._failed_to_connect(hosts.reason_of(code))
-        else:
+        if not code and events & CONNECTED:
+            self._connecting = False
             self._connected()
+            return
+        error = hosts.error_of(self._host)
+        # An ICMP error that came while the SYN was being sent is in the queue, and the kernel goes on trying; the
+        # client, which has sent one SYN, gets one answer.
+        code = code or (error.errno if error is not None else 0)
+        if code:
+            self._failed_to_connect(hosts.reason_of(code), error)
 
     def _connected(self) -> None:
         forwarder = self._forwarder
@@ -221,17 +229,19 @@ class Session:
         self.trace_id = 0
         forwarder.schedule(self)
 
-    def _failed_to_connect(self, reason: Reason) -> None:
+    def _failed_to_connect(self, reason: Reason, error: SocketError | None = None) -> None:
+        if error is not None:
+            reason = unreachable.reason_of(error, reason)
         if self.trace_id:
             self._forwarder.hop(self, "connect failed", reason.value, at=self._connect_at)
         self._connecting = False
-        self.execute(self.connection.socket_refused(reason))
+        self.execute(self.connection.socket_refused(reason, error))
 
     def _event(self, events: int) -> None:
         """What epoll says of the host socket."""
         if self._connecting:
             if events & WRITABLE:
-                self._connect_ended()
+                self._connect_ended(events)
             return
         if events & WRITABLE and self._blocked and not (self.naming is not None and self.naming.held):
             self._blocked = False
@@ -281,8 +291,7 @@ class Session:
                 self._readable = False
                 octets = -1
             except OSError as error:
-                self._readable = False
-                self.execute(connection.socket_reset(hosts.reason_of_end(error.errno or errno.EIO)))
+                self._readable = self._was_soft(error)
                 octets = -1
             if octets <= 0:
                 if slot is not None:
@@ -307,6 +316,15 @@ class Session:
                 self._readable = False
                 return
         self._forwarder.continue_later(self)
+
+    def _was_soft(self, error: OSError) -> bool:
+        """What a failed read means: True where it is to be tried again; else the connection is reset."""
+        number = error.errno or errno.EIO
+        if self._host is not None and hosts.was_soft(self._host, number):
+            self._forwarder.continue_later(self)
+            return True
+        self.execute(self.connection.socket_reset(hosts.reason_of_end(number)))
+        return False
 
     def _room(self, now: float | None = None) -> int:
         """How many octets may be read from the host socket now; where many wait in all flows, within its share."""
@@ -356,6 +374,8 @@ class Session:
             except BlockingIOError:
                 taken = 0
             except OSError as error:
+                if hosts.was_soft(self._host, error.errno or errno.EIO):
+                    continue
                 self.execute(self.connection.socket_reset(hosts.reason_of_end(error.errno or errno.EIO)))
                 return
             if taken:

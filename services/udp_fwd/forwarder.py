@@ -13,17 +13,18 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
-from netstack.packet import icmp, udp
+from netstack.packet import errqueue, icmp, udp
+from netstack.packet.errqueue import SocketError
 from netstack.packet.flow import endpoint
+from netstack.packet.gateway import Gateway
 from netstack.packet.reason import Reason
 from netstack.packet.vnet import NO_OFFLOAD
 from netstack.runtime.refusals import Refusals
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
-from services.udp_fwd import errqueue, fragmenting
-from services.udp_fwd.addresses import Destinations, Gateway, own
-from services.udp_fwd.errqueue import SocketError
+from services.udp_fwd import fragmenting
+from services.udp_fwd.addresses import Destinations, own
 from services.udp_fwd.flows import Destination, Flows, Limits, Mapping, Outgoing, Sockaddr, State
 from services.udp_fwd.sockets import ALREADY_TOLD, HostSocket, Received
 from services.udp_fwd.train import Train

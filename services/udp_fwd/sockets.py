@@ -7,8 +7,9 @@ import struct
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from services.udp_fwd import arrival, errqueue
-from services.udp_fwd.errqueue import SocketError
+from netstack.packet import errqueue
+from netstack.packet.errqueue import SocketError
+from services.udp_fwd import arrival
 from services.udp_fwd.flows import Header, Sockaddr
 from services.udp_fwd.reply import UNKNOWN, Arrived
 from services.udp_fwd.train import calls
@@ -18,7 +19,7 @@ BURST_OCTETS: Final = 512 << 10
 _BUFFER: Final = 4 << 20  # octets; the kernel takes what net.core.rmem_max and wmem_max allow
 _LARGEST: Final = 65535  # octets; of a datagram, and of what GRO makes of several
 _ANCILLARY: Final = 4 * socket.CMSG_SPACE(4)  # the size of GRO's segments, TTL, TOS, flow label
-_ERROR_ANCILLARY: Final = _ANCILLARY + socket.CMSG_SPACE(64)  # and sock_extended_err with a sockaddr_in6
+_ERROR_ANCILLARY: Final = _ANCILLARY + errqueue.ANCILLARY
 _ERROR_QUOTE: Final = 64  # octets of what we sent, of which only an echo header is read
 
 # Not in the socket module of Python 3.11: linux/udp.h, linux/in.h, linux/in6.h.

@@ -17,6 +17,8 @@ from typing import Any
 Report = dict[str, Any]
 IP_RECVERR = (socket.IPPROTO_IP, 11)  # <linux/in.h>
 IPV6_RECVERR = (socket.IPPROTO_IPV6, 25)  # <linux/in6.h>
+IP_TTL = (socket.IPPROTO_IP, socket.IP_TTL)
+IPV6_HOPS = (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)
 ETH_P = {4: 0x0800, 6: 0x86DD}  # <linux/if_ether.h>
 
 
@@ -57,6 +59,29 @@ def connect(host: str, port: str, timeout: str = "3") -> Report:
             return {}
 
         return _timed(ask)
+
+
+def told(host: str, port: str, ttl: str = "64") -> Report:
+    """Open a TCP connection with that TTL, and close it; what ICMP said of the SYN: type, code, by whom."""
+    endpoint, address = _endpoint(host, port, socket.SOCK_STREAM)
+    four = endpoint.family == socket.AF_INET
+    with endpoint:
+        endpoint.settimeout(3)
+        endpoint.setsockopt(*(IP_RECVERR if four else IPV6_RECVERR), 1)
+        endpoint.setsockopt(*(IP_TTL if four else IPV6_HOPS), int(ttl))
+
+        def ask() -> Report:
+            endpoint.connect(address)
+            return {}
+
+        report = _timed(ask)
+        try:
+            _, ancillary, _, _ = endpoint.recvmsg(0, 128, socket.MSG_ERRQUEUE)
+        except OSError:
+            return {**report, "icmp": None}
+    data = ancillary[0][2]  # struct sock_extended_err, and struct sockaddr_in or sockaddr_in6
+    by = socket.inet_ntop(endpoint.family, data[20:24] if four else data[24:40])
+    return {**report, "icmp": [data[5], data[6]], "by": by}
 
 
 def datagram(host: str, port: str, timeout: str = "3") -> Report:
@@ -218,7 +243,7 @@ def refuse_many(host: str, port: str, count: str) -> Report:
 ACTIONS: dict[str, Callable[..., Report]] = {
     call.__name__: call
     for call in (
-        connect, datagram, echo, half_close, reset, slow_reader, flow, restless, garbage, refuse_many
+        connect, told, datagram, echo, half_close, reset, slow_reader, flow, restless, garbage, refuse_many
     )
 }  # fmt: skip
 

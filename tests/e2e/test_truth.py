@@ -1,8 +1,7 @@
 """The yardstick of truth: whatever is allowed, a program must not be able to tell ours from a kernel router.
 
 The same checks are run behind both, in one network, and must have the same outcome; what it is, is in the table too, so
-that both being wrong is seen. Times are left out, and who the first hop is. Routers on the way of a TCP connection are
-not seen (test_tracing).
+that both being wrong is seen. Times are left out, and who the first hop is.
 """
 
 import re
@@ -18,7 +17,7 @@ from tests.internet.machine import Place
 from tests.internet.zones import CLOSED_PORT, COUNTER_PORT, ECHO_PORT, MIRROR_PORT
 
 GATEWAYS: Final = {"10.0.0.1", "fd00:6e73::1", routers.ROUTED_GATEWAY_V4, routers.ROUTED_GATEWAY_V6}
-NAMES: Final = ("echo", "far", "fartoo", "unreachable", "silent", "prohibited", "prohibited6")
+NAMES: Final = ("echo", "far", "fartoo", "unreachable", "silent", "prohibited", "prohibited6", "rejected")
 
 
 class Check(NamedTuple):
@@ -30,12 +29,16 @@ class Check(NamedTuple):
     outcome: Any
 
 
-FAMILIES: Final = {
+FAMILIES: Final[dict[str, dict[str, Any]]] = {
     "IPv4": {
         "echo": zones.ECHO_V4, "far": zones.FAR_V4, "unreachable": "198.18.3.1", "silent": "198.18.2.1",
         "far_too": routers.FAR_TOO_V4,
         "router": zones.ROUTER_V4, "most": "1472", "large": "65507", "unreached": "EHOSTUNREACH", "label": "0",
         "prohibited": "198.18.4.1", "banned": "EHOSTUNREACH",
+        "unreached_type": 3, "expired_type": 11,
+        "rejected": [("198.18.10.1", "EHOSTUNREACH", 1), ("198.18.10.3", "ECONNREFUSED", 3),
+                     ("198.18.10.9", "ENETUNREACH", 9), ("198.18.10.10", "EHOSTUNREACH", 10),
+                     ("198.18.10.13", "EHOSTUNREACH", 13)],
     },
     # The kernel says "no route" (ENETUNREACH) of an IPv6 route that is unreachable; IPv4's error is a firewall's.
     "IPv6": {
@@ -43,6 +46,10 @@ FAMILIES: Final = {
         "far_too": routers.FAR_TOO_V6,
         "router": zones.ROUTER_V6, "most": "1452", "large": "65487", "unreached": "ENETUNREACH", "label": "703710",
         "prohibited": "2001:2:0:5::1", "banned": "EACCES",
+        "unreached_type": 1, "expired_type": 3,
+        "rejected": [("2001:2:0:10::1", "EACCES", 1), ("2001:2:0:10::3", "EHOSTUNREACH", 3),
+                     ("2001:2:0:10::4", "ECONNREFUSED", 4), ("2001:2:0:10::5", "EACCES", 5),
+                     ("2001:2:0:10::6", "EACCES", 6)],
     },
 }  # fmt: skip
 
@@ -62,6 +69,10 @@ def checks(family: str) -> Iterator[Check]:
     yield Check("traceroute with UDP", "traceroute", ("-U", "-p", "33434", far), hops)
     yield Check("traceroute with UDP, a port for each probe", "traceroute", (far,), hops)
     yield Check("traceroute with echo", "traceroute", ("-I", far), hops)
+    yield Check("traceroute with TCP to a closed port", "traceroute", ("-T", "-p", str(CLOSED_PORT), far), hops)
+    to_open = "-T", "-p", str(ECHO_PORT), echo
+    yield Check("traceroute with TCP to an open port", "traceroute", to_open, ["gateway", echo])
+    yield Check("traceroute with TCP to an unreachable host", "traceroute", ("-T", "-p", "80", unreachable), ...)
     yield Check("tracepath", "tracepath", (at["far_too"],), ...)
     yield Check("the path MTU", "udp_client", ("path_mtu", far, "9", at["most"]), {"error": "EMSGSIZE", "mtu": 1400})
     for size in ("0", "1", at["most"], "4000", at["large"]):
@@ -76,6 +87,14 @@ def checks(family: str) -> Iterator[Check]:
     yield Check("TCP to a prohibited host", "client", ("connect", at["prohibited"], "7"), prohibited)
     yield Check("UDP to nobody", "client", ("datagram", silent, "7", "0.5"), nothing)
     yield Check("TCP to nobody", "client", ("connect", silent, "7", "0.5"), nothing)
+    for address, error, code in at["rejected"]:
+        said = {"error": error, "icmp": [at["unreached_type"], code], "by": at["router"]}
+        yield Check(f"a SYN that a router answers with code {code}", "client", ("told", address, "80"), said)
+    for ttl, by in (("1", "gateway"), ("2", at["router"])):
+        said = {"error": "EHOSTUNREACH", "icmp": [at["expired_type"], 0], "by": by}
+        yield Check(f"a SYN with a TTL of {ttl}", "client", ("told", far, str(CLOSED_PORT), ttl), said)
+    reset = {"error": "ECONNREFUSED", "icmp": None}
+    yield Check("a SYN with just enough TTL", "client", ("told", far, str(CLOSED_PORT), "3"), reset)
     for ttl, tos in (("64", "0"), ("255", "184"), ("9", "1"), ("64", "3")):
         words = ("mirror", echo, str(MIRROR_PORT), ttl, tos, at["label"])
         yield Check(f"TTL {ttl} and TOS {tos} both ways", "udp_client", words, ...)
@@ -124,6 +143,8 @@ def reported(place: Place) -> dict[Key, Any]:
         said = reports(place.run(command(*words), timeout=40))
         for key, report in zip(keys, said, strict=True):
             report.pop("seconds", None)
+            if report.get("by") in GATEWAYS:
+                report["by"] = "gateway"
             found[key] = report
     return found
 

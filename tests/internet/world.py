@@ -59,6 +59,21 @@ table ip errors {{
         ip daddr {zones.UNREACHABLE_V4} reject with icmp type host-unreachable
         ip daddr {zones.PROHIBITED_V4} reject with icmp type admin-prohibited
         ip daddr {zones.NOWHERE_V4} reject with icmp type net-unreachable
+        ip daddr 198.18.10.1 reject with icmp type host-unreachable
+        ip daddr 198.18.10.3 reject with icmp type port-unreachable
+        ip daddr 198.18.10.9 reject with icmp type net-prohibited
+        ip daddr 198.18.10.10 reject with icmp type host-prohibited
+        ip daddr 198.18.10.13 reject with icmp type admin-prohibited
+    }}
+}}
+table ip6 errors {{
+    chain forward {{
+        type filter hook forward priority 0;
+        ip6 daddr 2001:2:0:10::1 reject with icmpv6 type admin-prohibited
+        ip6 daddr 2001:2:0:10::3 reject with icmpv6 type addr-unreachable
+        ip6 daddr 2001:2:0:10::4 reject with icmpv6 type port-unreachable
+        ip6 daddr 2001:2:0:10::5 reject with icmpv6 type policy-fail
+        ip6 daddr 2001:2:0:10::6 reject with icmpv6 type reject-route
     }}
 }}
 END
@@ -80,6 +95,8 @@ route add prohibit {zones.PROHIBITED_V6}
 route add {zones.UNREACHABLE_V4} dev wan0
 route add {zones.PROHIBITED_V4} dev wan0
 route add {zones.NOWHERE_V4} dev wan0
+route add {zones.REJECTED_V4} dev wan0
+route add {zones.REJECTED_V6} dev wan0
 """
 _HOST_LINK = f"""
 link set out0 addrgenmode none

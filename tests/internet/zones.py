@@ -12,6 +12,8 @@ BLACKHOLE_V4, BLACKHOLE_V6 = "198.18.2.0/24", "2001:2:0:3::/64"
 UNREACHABLE_V4, UNREACHABLE_V6 = "198.18.3.0/24", "2001:2:0:4::/64"
 PROHIBITED_V4, PROHIBITED_V6 = "198.18.4.0/24", "2001:2:0:5::/64"
 NOWHERE_V4 = "198.18.5.0/24"
+REJECTED_V4, REJECTED_V6 = "198.18.10.0/24", "2001:2:0:10::/64"
+"""A router answers for each host there with an ICMP error of its own: a code of "unreachable" by the last octet."""
 
 WWW_V4, WWW_V6 = "198.18.1.10", "2001:2:0:2::10"
 UNNAMED_V4, UNNAMED_V6 = "198.18.1.20", "2001:2:0:2::20"
@@ -77,6 +79,16 @@ unreachable AAAA  2001:2:0:4::1
 prohibited  A     198.18.4.1
 prohibited6 AAAA  2001:2:0:5::1
 nowhere     A     198.18.5.1
+rejected    A     198.18.10.1
+rejected    A     198.18.10.3
+rejected    A     198.18.10.9
+rejected    A     198.18.10.10
+rejected    A     198.18.10.13
+rejected    AAAA  2001:2:0:10::1
+rejected    AAAA  2001:2:0:10::3
+rejected    AAAA  2001:2:0:10::4
+rejected    AAAA  2001:2:0:10::5
+rejected    AAAA  2001:2:0:10::6
 """
 
 

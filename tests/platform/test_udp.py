@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.udp_fwd import arrival, errqueue
+from netstack.packet import errqueue
+from services.udp_fwd import arrival
 
 HEAD = """
 import os, socket, subprocess

@@ -1,10 +1,12 @@
 """Dialogues with a connection, grouped by the part of RFC 9293 that they show. Numbers are relative to ISS and IRS."""
 
+import errno
 from itertools import pairwise
 
 import pytest
 
 from netstack.packet import tcp
+from netstack.packet.errqueue import SocketError
 from netstack.packet.reason import Reason
 from services.tcp_fwd.commands import Abort, Connect, Finish, ShutdownWrite, Unreachable
 from services.tcp_fwd.receiving import DELAYED_ACK
@@ -26,6 +28,7 @@ SYN_ACK = tcp.SYN | tcp.ACK
 FIN_ACK = tcp.FIN | tcp.ACK
 RST_ACK = tcp.RST | tcp.ACK
 PSH_ACK = tcp.PSH | tcp.ACK
+NO_HOST, NO_NET = Reason.HOST_UNREACHABLE, Reason.NET_UNREACHABLE
 
 
 class TestHonestConnect:
@@ -60,8 +63,12 @@ class TestHonestConnect:
         ("reason", "said", "did"),
         [
             (Reason.CONNECTION_REFUSED, [(RST_ACK, -ISS & 0xFFFFFFFF, 1, b"")], [Finish(Reason.CONNECTION_REFUSED)]),
-            (Reason.HOST_UNREACHABLE, [], [Unreachable(Reason.HOST_UNREACHABLE), Finish(Reason.HOST_UNREACHABLE)]),
-            (Reason.NET_UNREACHABLE, [], [Unreachable(Reason.NET_UNREACHABLE), Finish(Reason.NET_UNREACHABLE)]),
+            (
+                Reason.HOST_UNREACHABLE,
+                [],
+                [Unreachable(Reason.HOST_UNREACHABLE, None), Finish(Reason.HOST_UNREACHABLE)],
+            ),
+            (Reason.NET_UNREACHABLE, [], [Unreachable(Reason.NET_UNREACHABLE, None), Finish(Reason.NET_UNREACHABLE)]),
             (Reason.CONNECT_TIMEOUT, [], [Finish(Reason.CONNECT_TIMEOUT)]),
         ],
         ids=["refused is a reset", "no host is ICMP", "no network is ICMP", "no answer is no answer"],
@@ -71,6 +78,14 @@ class TestHonestConnect:
         bench.do(bench.connection.socket_refused(reason))
         assert bench.said() == said
         assert bench.did() == did
+
+    @pytest.mark.parametrize("reason", [Reason.CONNECTION_REFUSED, Reason.TTL_EXCEEDED], ids=["no port", "no hop left"])
+    def test_what_a_router_said_in_icmp_is_told_on_in_icmp_and_the_flow_forgotten(self, reason):
+        bench = connecting()
+        error = SocketError(errno.ECONNREFUSED, 2, 3, 3, 0, bytes([198, 18, 0, 1]))
+        bench.do(bench.connection.socket_refused(reason, error))
+        assert bench.said() == []
+        assert bench.did() == [Unreachable(reason, error), Finish(reason)]
 
     @pytest.mark.parametrize("make", [waiting, connecting], ids=["before the verdict", "while connecting"])
     def test_the_syn_sent_again_changes_nothing(self, make):

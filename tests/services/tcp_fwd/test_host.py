@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from netstack.packet import ipv4, ipv6
 from netstack.packet.flow import Flow
 from netstack.packet.reason import Reason
 from services.tcp_fwd import host
 
 CLIENT = bytes([10, 0, 0, 2])
+SYN = ipv4.emit(CLIENT, bytes([127, 0, 0, 1]), 6, 20)
+SYN_V6 = ipv6.emit(bytes(15) + b"\x02", bytes(15) + b"\x01", 6, 20)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def test_the_end_of_a_connection_has_a_slug(number, reason):
 def test_a_silent_far_end_is_given_up_after_the_idle_timeout(idle_timeout, keepalive, interval, user_timeout):
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, _ = host.connect(flow, idle_timeout)
+        client, _ = host.connect(flow, idle_timeout, SYN)
         with client:
             assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == keepalive
@@ -68,10 +71,49 @@ def test_a_silent_far_end_is_given_up_after_the_idle_timeout(idle_timeout, keepa
             assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == user_timeout
 
 
+@pytest.mark.parametrize(
+    ("address", "syn", "ttl", "tos"),
+    [
+        ("127.0.0.1", SYN, 63, 0),
+        ("127.0.0.1", ipv4.emit(CLIENT, CLIENT, 6, 20, ttl=9, tos=0xB9), 8, 0xB8),
+        ("127.0.0.1", ipv4.emit(CLIENT, CLIENT, 6, 20, ttl=1), 1, 0),
+        ("::1", SYN_V6, 63, 0),
+        ("::1", ipv6.emit(SYN_V6[8:24], SYN_V6[24:40], 6, 20, hop_limit=255, traffic_class=0xB9), 254, 0xB8),
+    ],
+    ids=["a hop less", "with its DSCP, not its congestion marks", "never none", "IPv6", "IPv6 with its DSCP"],
+)
+def test_the_connection_has_the_ttl_and_dscp_that_the_syn_has_behind_a_router(address, syn, ttl, tos):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as server:
+        flow = Flow(6, CLIENT, 1, socket.inet_pton(family, address), server.getsockname()[1])
+        client, _ = host.connect(flow, 7440.0, syn)
+        with client:
+            if family == socket.AF_INET:
+                options = socket.IPPROTO_IP, socket.IP_TTL, socket.IP_TOS
+            else:
+                options = socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, socket.IPV6_TCLASS
+            level, ttl_option, tos_option = options
+            assert (client.getsockopt(level, ttl_option), client.getsockopt(level, tos_option)) == (ttl, tos)
+
+
+def test_a_reset_is_nothing_that_passes_and_nothing_that_icmp_said():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
+        client, _ = host.connect(flow, 7440.0, SYN)
+        accepted, _ = server.accept()
+        host.close(accepted, reset=True)
+        with client:
+            select.select([client], [], [], 5)
+            with pytest.raises(ConnectionResetError) as said:
+                client.recv(1)
+            assert host.error_of(client) is None
+            assert not host.was_soft(client, said.value.errno or 0)
+
+
 def test_urgent_data_of_the_server_is_ordinary_data():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, _ = host.connect(flow, 7440.0)
+        client, _ = host.connect(flow, 7440.0, SYN)
         accepted, _ = server.accept()
         with client, accepted:
             accepted.send(b"be")
@@ -87,7 +129,7 @@ def test_urgent_data_of_the_server_is_ordinary_data():
 def test_connecting_does_not_block_and_reaches_the_server():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, code = host.connect(flow, 7440.0)
+        client, code = host.connect(flow, 7440.0, SYN)
         assert code in {0, errno.EINPROGRESS}
         select.select([], [client], [], 5)
         accepted, _ = server.accept()
@@ -100,7 +142,7 @@ def test_connecting_does_not_block_and_reaches_the_server():
 def test_an_orderly_close_is_no_reset():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, _ = host.connect(flow, 7440.0)
+        client, _ = host.connect(flow, 7440.0, SYN)
         accepted, _ = server.accept()
         host.close(client, reset=False)
         with accepted:

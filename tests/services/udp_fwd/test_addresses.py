@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from netstack.packet.reason import Reason
-from services.udp_fwd.addresses import Destinations, Gateway, own
+from services.udp_fwd.addresses import Destinations, own
 
 TUN = ["10.0.0.2/24", "fd00:6e73::2/64"]
 
@@ -40,32 +40,6 @@ def test_refused_at_sight(address, reason):
 
 def test_a_point_to_point_prefix_has_no_broadcast_address():
     assert Destinations(["10.0.0.2/31", "10.0.0.9/32"]).broadcast == frozenset()
-
-
-@pytest.mark.parametrize(
-    ("dns", "addresses", "client", "gateway"),
-    [
-        ("10.0.0.1", TUN, "10.0.0.2", "10.0.0.1"),
-        ("10.0.0.53", TUN, "10.0.0.2", "10.0.0.53"),
-        ("10.0.0.1", TUN, "fd00:6e73::2", "fd00:6e73::1"),
-        ("10.0.0.1", ["10.0.0.2/24", "fd00:6e73::1/64"], "fd00:6e73::1", "fd00:6e73::2"),
-        ("fd00:6e73::53", TUN, "fd00:6e73::2", "fd00:6e73::53"),
-        ("fd00:6e73::53", TUN, "10.0.0.2", "10.0.0.1"),
-        ("10.0.0.1", ["10.0.0.2/24"], "fd00:6e73::2", None),
-    ],
-    ids=[
-        "tun.dns is the gateway",
-        "wherever it is",
-        "the other family's is the first of its prefix",
-        "unless that is the client",
-        "tun.dns may be IPv6",
-        "and then IPv4's is the first of its prefix",
-        "a family without addresses has none",
-    ],
-)
-def test_the_gateway_of_a_family(dns, addresses, client, gateway):
-    expected = None if gateway is None else packed(gateway)
-    assert Gateway(dns, addresses).towards(packed(client)) == expected
 
 
 def test_the_addresses_of_the_tun_itself():

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from services.udp_fwd.errqueue import ORIGIN_ICMP
+from netstack.packet.errqueue import ORIGIN_ICMP
 from services.udp_fwd.flows import Header
 from services.udp_fwd.sockets import ALREADY_TOLD, BURST, HostSocket
 

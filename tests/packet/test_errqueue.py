@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netstack.packet import icmp
-from services.udp_fwd import errqueue
-from services.udp_fwd.arrival import SOL_IP, SOL_IPV6
-from services.udp_fwd.errqueue import IP_RECVERR, IPV6_RECVERR, SocketError
+from netstack.packet import errqueue, icmp
+from netstack.packet.errqueue import IP_RECVERR, IPV6_RECVERR, SocketError
 
+SOL_IP, SOL_IPV6 = socket.IPPROTO_IP, socket.IPPROTO_IPV6
 ROUTER = bytes([198, 18, 1, 2])
 ROUTER_V6 = socket.inet_pton(socket.AF_INET6, "2001:db8:1::2")
 GATEWAY = bytes([10, 0, 0, 1])
@@ -92,6 +91,7 @@ def told(packet: bytes) -> tuple[bytes, bytes, int, int, int, bytes]:
         (SocketError(errno.EPROTO, 2, 12, 0, 9, ROUTER), (ROUTER, 12, 0, 9 << 24)),
         (SocketError(errno.EMSGSIZE, 1, 0, 0, 1400, b""), (GATEWAY, 3, icmp.FRAGMENTATION_NEEDED, 1400)),
         (SocketError(errno.EHOSTUNREACH, 1, 0, 0, 0, b""), (GATEWAY, 3, icmp.HOST_UNREACHABLE, 0)),
+        (SocketError(errno.EHOSTUNREACH, 2, 3, 1, 0, b""), (GATEWAY, 3, icmp.HOST_UNREACHABLE, 0)),
         (SocketError(errno.EACCES, 1, 0, 0, 0, b""), None),
         (SocketError(0, 2, 5, 1, 0, ROUTER), None),
         (SocketError(errno.ECONNREFUSED, 3, 1, 4, 0, ROUTER_V6), None),
@@ -104,6 +104,7 @@ def told(packet: bytes) -> tuple[bytes, bytes, int, int, int, bytes]:
         "parameter problem carries the pointer",
         "too big for this host's route: the gateway says so",
         "this host finds no neighbour: the gateway says so",
+        "this host finds none and says so in ICMP: the gateway too",
         "a local ban is not told",
         "a redirect is not passed on",
         "ICMPv6 about an IPv4 packet is nothing",

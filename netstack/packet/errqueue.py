@@ -1,16 +1,20 @@
-"""What a socket's error queue says (ip(7), IP_RECVERR), and the ICMP packet that tells the client so. No I/O."""
+"""What a host socket's error queue says (ip(7), IP_RECVERR), and the ICMP packet that tells the client so."""
 
 import errno
 import socket
 import struct
+import sys
 from typing import Final, NamedTuple
 
-from netstack.packet import icmp
-from services.udp_fwd import arrival
-from services.udp_fwd.reply import UNKNOWN
+from netstack.packet import icmp, ipv4
 
 IP_RECVERR: Final = 11  # linux/in.h
 IPV6_RECVERR: Final = 25  # linux/in6.h
+_ERRORS: Final = frozenset({(socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)})
+_TTLS: Final = frozenset({(socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, socket.IPV6_HOPLIMIT)})
+
+ANCILLARY: Final = socket.CMSG_SPACE(64)
+"""Octets of a control message that holds sock_extended_err and a sockaddr_in6."""
 
 ORIGIN_LOCAL: Final = 1  # linux/errqueue.h: SO_EE_ORIGIN_*
 ORIGIN_ICMP: Final = 2
@@ -40,30 +44,36 @@ class SocketError(NamedTuple):
     info: int
     """The MTU of "packet too big"; the pointer of a parameter problem."""
     offender: bytes
-    """Who said it, packed; empty for a local error."""
-    ttl: int = UNKNOWN.ttl
+    """Who said it, packed; empty where this host did."""
+    ttl: int = ipv4.DEFAULT_TTL
     """Of the ICMP message as it is to arrive: programs tell by it how long the way back is."""
 
 
 def parse(ancillary: list[tuple[int, int, bytes]]) -> SocketError | None:
-    """Find the error among the control messages; None where there is none that can be read."""
+    """Find the error among the control messages; None where there is none that can be read.
+
+    Its TTL is known where the socket was asked for that too (IP_RECVTTL, IPV6_RECVHOPLIMIT).
+    """
+    found: bytes | None = None
+    ttl = ipv4.DEFAULT_TTL
     for level, kind, data in ancillary:
-        if (level, kind) in {(arrival.SOL_IP, IP_RECVERR), (arrival.SOL_IPV6, IPV6_RECVERR)} and len(
-            data
-        ) >= _EXTENDED.size:
-            number, origin, icmp_type, code, _, info, _ = _EXTENDED.unpack_from(data)
-            _, arrived = arrival.parse(ancillary)
-            return SocketError(number, origin, icmp_type, code, info, _offender(data), max(1, arrived.ttl))
-    return None
+        if (level, kind) in _ERRORS and len(data) >= _EXTENDED.size:
+            found = data
+        elif (level, kind) in _TTLS:
+            ttl = max(1, int.from_bytes(data[:4], sys.byteorder) - 1) & 0xFF
+    if found is None:
+        return None
+    number, origin, icmp_type, code, _, info, _ = _EXTENDED.unpack_from(found)
+    return SocketError(number, origin, icmp_type, code, info, _offender(found), ttl)
 
 
 def packet(error: SocketError, quote: bytes, gateway: bytes | None) -> bytes | None:
-    """The ICMP packet about the client's packet `quote`, from the offender or, for a local error, from the gateway.
+    """The ICMP packet about the client's packet `quote`, from the offender or, where this host spoke, from the gateway.
 
     None where the error is nothing that a router would tell.
     """
     version = quote[0] >> 4
-    teller = error.offender or None
+    teller = error.offender or gateway
     if error.origin == ORIGIN_ICMP and version == 4 and error.kind in _PASSED:
         return icmp.error(quote, error.kind, error.code, rest=_rest(error), source=teller, ttl=error.ttl)
     if error.origin == ORIGIN_ICMP6 and version == 6 and error.kind in _PASSED_V6:
