@@ -22,6 +22,7 @@ from typing import Final
 
 from netstack.packet import tcp
 from netstack.packet.errqueue import SocketError
+from netstack.packet.icmp_error import MIN_MTU_V4, MIN_MTU_V6
 from netstack.packet.reason import Reason
 from netstack.packet.seqnum import MASK
 from services.tcp_fwd.arrival import Arrival
@@ -32,9 +33,6 @@ from services.tcp_fwd.send_window import Alarm
 from services.tcp_fwd.sending import MAX_RETRANSMISSIONS
 from services.tcp_fwd.states import CLIENT_SENDS, HOST_SENDS, NO_TIMEOUT, SILENT, State
 from services.tcp_fwd.unreachable import TELLS
-
-MIN_MTU_V4: Final = 552  # octets; Linux's min_pmtu: a forged ICMP error must not make segments tiny
-MIN_MTU_V6: Final = 1280  # RFC 8200 section 5
 
 # What follows is for the path of every segment: an attribute of an Enum, or of a module, costs more than a name here.
 _ESTABLISHED: Final = State.ESTABLISHED

@@ -6,9 +6,10 @@ import secrets
 from functools import partial
 from typing import Final
 
-from netstack.packet import plain, tcp
+from netstack.packet import icmp_error, plain, tcp
 from netstack.packet.errqueue import SocketError
-from netstack.packet.gateway import Gateway
+from netstack.packet.gateway import Gateway, own
+from netstack.packet.icmp_error import IcmpError
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.packet.seqnum import MASK
 from netstack.packet.vnet import NO_OFFLOAD
@@ -16,7 +17,7 @@ from netstack.runtime.refusals import Refusals
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
-from services.tcp_fwd import unreachable
+from services.tcp_fwd import paths, unreachable
 from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.limits import FLOOR, Buffers, Limits, Waiting
 from services.tcp_fwd.namer import Namer
@@ -71,6 +72,7 @@ class Forwarder:
         self._timers = Timers()
         self._timer_at: float | None = None
         self._refusals = Refusals()
+        self._paths = paths.Paths(own(runtime.config.tun.addresses))
         self._gateway = Gateway(runtime.config.tun.dns, runtime.config.tun.addresses)
         self._held: set[Session] = set()
         self._acknowledging: dict[Session, None] = {}
@@ -105,7 +107,7 @@ class Forwarder:
             try:
                 segment = parse(packet)
             except MalformedPacketError as error:
-                self._counters.drop(error.reason)
+                self._no_segment(packet, error.reason, now)
                 continue
             session = self._sessions.get(segment.key)
             if session is None:
@@ -162,6 +164,31 @@ class Forwarder:
             return True
         opens = segment.flags & (tcp.SYN | tcp.ACK | tcp.RST) == tcp.SYN
         return opens and not self.tunnel.draining and not self._runtime.trace.active and plain.may_open(packet)
+
+    def _no_segment(self, octets: bytes, reason: Reason, now: float) -> None:
+        """What was no TCP segment: counted, unless it is an ICMP error that is our concern."""
+        try:
+            if reason is not Reason.UNKNOWN_PROTOCOL:
+                self._counters.drop(reason)
+            else:
+                self._told(icmp_error.parse(bytes(octets)), now)
+        except MalformedPacketError as error:
+            self._counters.drop(error.reason)
+
+    def _told(self, error: IcmpError, now: float) -> None:
+        """The client's side said something of a segment: its path's MTU matters, all else passes (RFC 5927 6)."""
+        session = self._sessions.get(error.key)
+        if session is None or not paths.is_under_way(error, session.connection.sender):
+            self._counters.drop(Reason.FLOW_UNKNOWN)
+            return
+        connection = session.connection
+        mtu = error._replace(length=min(error.length, connection.emitter.mss + _HEADERS_V4)).mtu  # of one in its train
+        if not mtu:
+            self._counters.drop(Reason.PROTOCOL_ICMP)
+            return
+        self._paths.learn(session.flow.client, mtu, now)
+        session.execute(connection.path_mtu(mtu, now))
+        session.settle()
 
     def _unknown(self, segment: Segment, packet: bytes, trace_id: int, now: float) -> Session | None:
         """A segment of no flow of ours: open one for a SYN, answer anything else as RFC 9293 section 3.10.7.1 says."""
@@ -223,6 +250,9 @@ class Forwarder:
         connection = Connection(
             syn, emitter, iss=secrets.randbits(32), now=now, buffers=self.buffers, idle_timeout=self._idle_timeout
         )  # fmt: skip
+        mtu = self._paths.mtu(flow.client, now)
+        if mtu:
+            connection.path_mtu(mtu, now)
         session = Session(self, syn.key, flow, connection, bytes(packet))
         session.trace_id = trace_id
         self._sessions[syn.key] = session

@@ -9,6 +9,7 @@ A packet is one of:
   DNS      UDP to port 53 of any address, to dns_filter
   UDP      to udp_fwd, kept together by the client's endpoint
   ECHO     an ICMP or ICMPv6 echo request, to udp_fwd
+  or, to the same ones, an ICMP error of the client's side about what they sent: too big, or nobody listens
   QUIC     UDP to a port of quic.ports while quic.block: refused here
   EXPIRED  its TTL or hop limit ends here
 or it is dropped, for the reason of the MalformedPacketError.
@@ -18,7 +19,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from netstack.packet import frame as frames
-from netstack.packet import icmp, tcp, udp
+from netstack.packet import icmp, icmp_error, tcp, udp
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.packet.vnet import VNET_LEN
 
@@ -96,7 +97,7 @@ class Classifier:
             request = icmp.ECHO_REQUEST if protocol == icmp.PROTOCOL else icmp.V6_ECHO_REQUEST
             if kind == bytes([request]) and len(octets) >= upper + 8:
                 return Class(Kind.ECHO, client + octets[upper + 4 : upper + 6], opens=True)
-            raise MalformedPacketError(Reason.UNKNOWN_PROTOCOL, "ICMP other than an echo request")
+            return _told(octets)
         raise MalformedPacketError(Reason.UNKNOWN_PROTOCOL, f"protocol {protocol}")
 
     def _slowly(self, octets: bytes) -> Class:
@@ -117,6 +118,17 @@ class Classifier:
             header = udp.parse(octets, upper, whole.end)
             return self._udp(header.destination_port, whole.source + octets[upper : upper + 2])
         return self._other(octets[: whole.end], whole.protocol, upper, whole.source)
+
+
+def _told(octets: bytes) -> Class:
+    """An ICMP error goes to whoever sent the packet that it quotes, where it says something of use there."""
+    error = icmp_error.parse(octets)
+    if error.protocol == udp.PROTOCOL and error.server_port == DNS_PORT:
+        raise MalformedPacketError(Reason.UNKNOWN_PROTOCOL, "an answer of dns_filter's fits any path")
+    if not (error.mtu or (error.protocol == udp.PROTOCOL and error.is_port_unreachable)):
+        raise MalformedPacketError(Reason.UNKNOWN_PROTOCOL, "ICMP that is nothing to a forwarder")
+    kind = {tcp.PROTOCOL: Kind.TCP, udp.PROTOCOL: Kind.UDP}.get(error.protocol, Kind.ECHO)
+    return Class(kind, error.key, opens=False)
 
 
 def _unreachable(first: int, version: int) -> MalformedPacketError:

@@ -3,7 +3,7 @@
   an IPv4 protocol that is not carried (SCTP, GRE, ESP, ...)   ICMP protocol unreachable
   an IPv6 next header that is not known                         ICMPv6 parameter problem, code 1 (RFC 8200 section 4)
   an IPv6 option or routing header that may not be ignored      ICMPv6 parameter problem, codes 2 and 0
-  IGMP, ICMP other than an echo request, "no next header"       silence
+  IGMP, other ICMP than a forwarder takes, "no next header"      silence
   anything malformed                                            silence
 The errors come from the gateway, as those of any router that refuses, and end after some (netstack.runtime.refusals).
 """

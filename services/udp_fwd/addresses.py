@@ -1,4 +1,4 @@
-"""Addresses that decide something by themselves: where nothing is sent to, and who is no host beyond. No I/O."""
+"""Addresses that decide something by themselves: where nothing is sent to. No I/O."""
 
 import ipaddress
 from collections.abc import Iterable
@@ -35,8 +35,3 @@ class Destinations:
         if first == 0 and (address[:12] == MAPPED or not any(address)):
             return Reason.MALFORMED_IP
         return None
-
-
-def own(tun_addresses: Iterable[str]) -> frozenset[bytes]:
-    """The addresses of the TUN itself: a client with one of them is the kernel behind it, not a host beyond."""
-    return frozenset(ipaddress.ip_interface(text).ip.packed for text in tun_addresses)

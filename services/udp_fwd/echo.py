@@ -40,8 +40,7 @@ def parse(octets: bytes) -> Echo:
     """Read a frame that holds an echo request.
 
     Raises MalformedPacketError: what frame.parse raises, malformed-icmp, bad-checksum, or unknown-protocol for anything
-    that is no echo request; the client has no other ICMP to send (RFC 5508 REQ-3 to REQ-6 concern its errors about
-    replies, which no host socket could send on).
+    that is no echo request.
     """
     whole = frame.parse(octets)
     if whole.protocol != protocol(whole.source):

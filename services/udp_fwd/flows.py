@@ -115,6 +115,8 @@ class Mapping(Generic[Socket]):
     senders: dict[Sockaddr, Sender] = field(default_factory=dict)
     trace_id: int = 0
     """Of the last packet traced that nobody answered yet."""
+    mtu: int = 0
+    """What the path to the client takes, in octets, where a router there has said so."""
 
 
 class Flows(Generic[Socket]):
@@ -237,6 +239,24 @@ class Flows(Generic[Socket]):
             self._shares.answer(mapping)
         self._touch(mapping, address, now)
         return sender
+
+    def find(self, client: bytes, port: int, server: bytes) -> Mapping[Socket] | None:
+        """The mapping of a client endpoint to which this server may have sent something."""
+        mapping = self._mappings.get(endpoint_key(client, port))
+        return mapping if mapping is not None and server in mapping.heard_from else None
+
+    def close(self, mapping: Mapping[Socket], server: bytes, server_port: int) -> None:
+        """Nobody listens at the client's port any more to what this server sends: end the mapping with its last server.
+
+        A client that is connected to one server may still refuse what another sends, so the others stay.
+        """
+        destination = mapping.destinations.get((server, server_port))
+        if destination is None:
+            return
+        self.lost += len(self._release(destination))
+        self._remove(destination)
+        if not mapping.destinations:
+            self.end(mapping, Reason.CONNECTION_REFUSED)
 
     def revoke(self, addresses: Iterable[bytes]) -> list[Outgoing]:
         """These addresses may no longer be reached: what was held for them, to be counted."""

@@ -16,7 +16,8 @@ from typing import Final
 from netstack.packet import errqueue, icmp, udp
 from netstack.packet.errqueue import SocketError
 from netstack.packet.flow import endpoint
-from netstack.packet.gateway import Gateway
+from netstack.packet.gateway import Gateway, own
+from netstack.packet.icmp_error import IcmpError
 from netstack.packet.reason import Reason
 from netstack.packet.vnet import NO_OFFLOAD
 from netstack.runtime.refusals import Refusals
@@ -24,7 +25,7 @@ from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
 from services.udp_fwd import fragmenting
-from services.udp_fwd.addresses import Destinations, own
+from services.udp_fwd.addresses import Destinations
 from services.udp_fwd.flows import Destination, Flows, Limits, Mapping, Outgoing, Sockaddr, State
 from services.udp_fwd.sockets import ALREADY_TOLD, HostSocket, Received
 from services.udp_fwd.train import Train
@@ -36,6 +37,8 @@ _REASON_OF: Final = {
     errno.ENETUNREACH: Reason.NET_UNREACHABLE,
 }
 _TABLE_FULL: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+
+_LARGEST: Final = 65535  # octets of a packet
 
 _log = logging.getLogger(__name__)
 
@@ -60,9 +63,15 @@ class Links:
         self.own = own(tun.addresses)
         self._packets = itertools.count(secrets.randbits(32))
 
-    def cut(self, packet: bytes) -> list[bytes]:
-        """Frames for a client that is not the kernel behind the TUN, and so must get fragments."""
-        return fragmenting.cut(packet, self.tunnel.mtu, next(self._packets))
+    def cut(self, packet: bytes, mtu: int) -> list[bytes]:
+        """Frames of at most mtu octets, for a client that is not the kernel behind the TUN."""
+        return fragmenting.cut(packet, mtu, next(self._packets))
+
+    def mtu(self, mapping: Mapping[HostSocket]) -> int:
+        """Above how many octets a packet for this client must be cut."""
+        if mapping.mtu:
+            return mapping.mtu
+        return _LARGEST if mapping.client in self.own else self.tunnel.mtu
 
 
 class Forwarder:
@@ -140,6 +149,22 @@ class Forwarder:
         for mapping in paused:
             if mapping.socket is not None:
                 mapping.socket.watch(partial(self._readable, mapping))
+
+    def told(self, error: IcmpError) -> None:
+        """The client's side says something of a packet that was sent to it.
+
+        Too big: what follows is cut. Nobody listens: the host socket closes, so that this host says the same to a
+        server that goes on sending; a socket cannot pass the error itself on.
+        """
+        mapping = self.flows.find(error.client, error.port, error.server)
+        if mapping is None:
+            self._counters.drop(Reason.FLOW_UNKNOWN)
+        elif error.mtu:
+            mapping.mtu = min(error.mtu, mapping.mtu or self._tunnel.mtu)
+        elif error.is_port_unreachable:
+            self.flows.close(mapping, error.server, error.server_port)
+        else:
+            self._counters.drop(Reason.PROTOCOL_ICMP)
 
     def close(self) -> None:
         """Close every socket."""

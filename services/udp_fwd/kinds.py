@@ -68,9 +68,10 @@ class UdpForwarder(Forwarder):
                 self._counters.drop(Reason.FLOW_UNKNOWN)
                 return ()
         size = segment or len(octets)
-        if size > self._tunnel.mtu - _HEADERS_V6 and mapping.client not in self._links.own:
+        if (mapping.mtu or size > self._tunnel.mtu - _HEADERS_V6) and size > self._links.mtu(mapping) - _HEADERS_V6:
+            mtu = self._links.mtu(mapping)
             each = [octets[at : at + size] for at in range(0, len(octets), size)]
-            return [frame for one in each for frame in self._links.cut(sender.packet(one, arrived))]
+            return [frame for one in each for frame in self._links.cut(sender.packet(one, arrived), mtu)]
         if not segment or self._trains:
             return (sender.frame(octets, segment, arrived),)
         return [sender.frame(octets[at : at + segment], 0, arrived) for at in range(0, len(octets), segment)]
@@ -144,8 +145,9 @@ class EchoForwarder(Forwarder):
         if frame is None:
             self._counters.drop(Reason.MALFORMED_ICMP)
             return ()
-        if len(frame) - VNET_LEN > self._tunnel.mtu and mapping.client not in self._links.own:
-            return self._links.cut(frame[VNET_LEN:])
+        mtu = self._links.mtu(mapping)
+        if len(frame) - VNET_LEN > mtu:
+            return self._links.cut(frame[VNET_LEN:], mtu)
         return (frame,)
 
     def number(self, sent: bytes) -> int | None:

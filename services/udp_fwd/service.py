@@ -4,7 +4,7 @@ import logging
 import resource
 from typing import Final
 
-from netstack.packet import datagram
+from netstack.packet import datagram, icmp_error, udp
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
@@ -72,7 +72,16 @@ class UdpService:
         else:
             self._udp.take(sent, trace_id, now)
             return
-        self._echo.take(echo.parse(octets), trace_id, now)
+        try:
+            request = echo.parse(octets)
+        except MalformedPacketError as error:
+            if error.reason is not Reason.UNKNOWN_PROTOCOL:
+                raise
+        else:
+            self._echo.take(request, trace_id, now)
+            return
+        told = icmp_error.parse(octets)
+        (self._udp if told.protocol == udp.PROTOCOL else self._echo).told(told)
 
     def _flows(self) -> list[bytes]:
         return [key for forwarder in self._forwarders for key in forwarder.flows.live_keys()]

@@ -63,19 +63,32 @@ def far(internet: Internet) -> Iterator[Namespace]:
 
 
 @contextmanager
-def behind(place: Place) -> Iterator[Place]:
-    """A network whose only way out is `place`, as a router; it has the files of this process."""
+def behind(place: Place, number: int = 9, mtu: int = 1500) -> Iterator[Place]:
+    """A network whose only way out is `place`, as a router, by a link of that MTU; it has the files of this process.
+
+    number tells networks apart that are there together.
+    """
     script = "ip link set lo up; echo up; exec sleep infinity"
     holder = place.start(["unshare", "--net", "sh", "-c", script])
     try:
         assert holder.stdout.readline() == b"up\n"
         routed = _Net(holder.pid)
         place.run(["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]).ok()
-        gateways, addresses = ("10.0.9.1", "fd00:6e73:9::1"), ("10.0.9.2", "fd00:6e73:9::2")
-        with _linked(place, routed, "beyond0", gateways, addresses, 1500):
+        gateways, addresses = (
+            (f"10.0.{number}.{host}", f"fd00:6e73:{number}::{host}") for host in (1, 2)
+        )  # fmt: skip
+        with _linked(place, routed, f"beyond{number}", gateways, addresses, mtu):
             yield routed
     finally:
         holder.stop()
+
+
+@contextmanager
+def narrow(place: Place, mtu: int) -> Iterator[Place]:
+    """A network two hops behind `place`, the first of them a link of a smaller MTU, which neither end knows of."""
+    with behind(place, 9, mtu) as middle, behind(middle, 10) as routed:
+        _ip(place, "route add 10.0.10.0/24 via 10.0.9.2\nroute add fd00:6e73:10::/64 via fd00:6e73:9::2")
+        yield routed
 
 
 class _Net(Place):

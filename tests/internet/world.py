@@ -235,6 +235,10 @@ class Internet:
         """The URL's path of a file of 1 GiB, made when it is first asked for, and its SHA-256."""
         return self._file("big", GIBIBYTE)
 
+    def file(self, name: str, octets: int) -> tuple[str, str]:
+        """The URL's path of a file of that size, and its SHA-256."""
+        return self._file(name, octets)
+
     def parts(self) -> list[str]:
         """The SHA-256 of /part/000 to /part/199: 200 files of different sizes and contents, 128 KiB on average."""
         return [self._file(f"part/{index:03}", 65536 + index * 661, start=index)[1] for index in range(zones.MANY)]

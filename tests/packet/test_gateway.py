@@ -1,10 +1,10 @@
-"""As whom this side speaks."""
+"""As whom this side speaks, and whose addresses are the other end's."""
 
 import ipaddress
 
 import pytest
 
-from netstack.packet.gateway import Gateway
+from netstack.packet.gateway import Gateway, own
 
 TUN = ["10.0.0.2/24", "fd00:6e73::2/64"]
 
@@ -37,3 +37,7 @@ def packed(text):
 def test_the_gateway_of_a_family(dns, addresses, client, gateway):
     expected = None if gateway is None else packed(gateway)
     assert Gateway(dns, addresses).towards(packed(client)) == expected
+
+
+def test_the_addresses_of_the_tun_itself():
+    assert own(["10.0.0.2/24", "fd00:6e73::2/64"]) == {bytes([10, 0, 0, 2]), bytes.fromhex("fd006e73" + "0" * 23 + "2")}

@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
 from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
     ICMPv6EchoRequest,
     ICMPv6ND_RS,
+    ICMPv6PacketTooBig,
+    ICMPv6TimeExceeded,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -73,6 +76,46 @@ def test_quic_that_is_not_blocked_is_udp():
     assert classify(V4 / UDP(sport=40000, dport=443) / b"x", frozenset()).kind is Kind.UDP
 
 
+BACK = IP(src=B, dst=A, flags="DF")
+BACK6 = IPv6(src=B6, dst=A6)
+TOO_BIG = ICMP(type=3, code=4, nexthopmtu=1400)
+NOBODY = ICMP(type=3, code=3)
+
+
+@pytest.mark.parametrize(
+    ("packet", "kind", "key"),
+    [
+        (V4 / TOO_BIG / bytes(BACK / TCP(sport=443, dport=40000)), Kind.TCP, CLIENT + SERVER + PORTS),
+        (V4 / TOO_BIG / bytes(BACK / UDP(sport=9, dport=40000)), Kind.UDP, CLIENT + PORTS[:2]),
+        (V4 / NOBODY / bytes(BACK / UDP(sport=9, dport=40000)), Kind.UDP, CLIENT + PORTS[:2]),
+        (V4 / TOO_BIG / bytes(BACK / ICMP(type=0, id=0x1234)), Kind.ECHO, CLIENT + b"\x12\x34"),
+        (V6 / ICMPv6PacketTooBig() / bytes(BACK6 / TCP(sport=443, dport=40000)), Kind.TCP, CLIENT6 + SERVER6 + PORTS),
+        (V6 / ICMPv6DestUnreach(code=4) / bytes(BACK6 / UDP(sport=9, dport=40000)), Kind.UDP, CLIENT6 + PORTS[:2]),
+    ],
+    ids=["TCP too big", "UDP too big", "nobody listens", "an echo reply too big", "IPv6: TCP", "IPv6: nobody listens"],
+)
+def test_an_error_goes_to_who_sent_what_it_is_about_and_opens_nothing(packet, kind, key):
+    found = classify(packet)
+    assert (found.kind, found.key, found.opens) == (kind, key, False)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        V4 / NOBODY / bytes(BACK / TCP(sport=443, dport=40000)),
+        V4 / ICMP(type=3, code=1) / bytes(BACK / UDP(sport=9, dport=40000)),
+        V4 / ICMP(type=11) / bytes(BACK / UDP(sport=9, dport=40000)),
+        V4 / NOBODY / bytes(BACK / UDP(sport=53, dport=40000)),
+        V6 / ICMPv6TimeExceeded() / bytes(BACK6 / UDP(sport=9, dport=40000)),
+    ],
+    ids=["a firewall's answer to TCP", "an unreachable host", "no hop left", "an answer of the resolver", "IPv6"],
+)
+def test_an_error_that_says_nothing_of_use_goes_nowhere(packet):
+    with pytest.raises(MalformedPacketError) as raised:
+        classify(packet)
+    assert raised.value.reason is Reason.UNKNOWN_PROTOCOL
+
+
 @pytest.mark.parametrize(
     ("octets", "reason"),
     [
@@ -121,7 +164,9 @@ def test_what_a_socket_would_take_for_another_address_goes_nowhere(packet):
 
 
 SEEDS = [bytes(V4 / SYN), bytes(V6 / SYN), bytes(V4 / UDP() / b"x"), bytes(V6 / IPv6ExtHdrDestOpt() / UDP() / b"x"),
-         bytes(V4 / ICMP()), bytes(V6 / ICMPv6EchoRequest())]  # fmt: skip
+         bytes(V4 / ICMP()), bytes(V6 / ICMPv6EchoRequest()),
+         bytes(V4 / TOO_BIG / bytes(BACK / UDP())),
+         bytes(V6 / ICMPv6PacketTooBig() / bytes(BACK6 / TCP()))]  # fmt: skip
 
 
 @given(st.binary(max_size=120))

@@ -370,3 +370,28 @@ def test_an_address_in_use_is_reported_once_a_second_at_most():
     assert table.take_used() == []
     table.heard(mapping, A_53, A, 9.0)
     assert table.take_used() == [A]
+
+
+# --- what the client's side says ---
+
+
+def test_a_mapping_is_found_by_what_was_sent_to_its_client():
+    table = flows()
+    mapping = allowed(table).mapping
+    assert table.find(CLIENT, 5000, A) is mapping
+    assert table.find(CLIENT, 5000, B) is None
+    assert table.find(CLIENT, 5001, A) is None
+
+
+def test_a_mapping_ends_when_nobody_listens_to_its_last_server():
+    table = flows()
+    mapping = allowed(table).mapping
+    allowed(table, server=B)
+    table.close(mapping, A, 53)
+    assert ended(table) == []
+    table.close(mapping, A, 53)
+    table.close(mapping, B, 99)  # nothing was sent there
+    assert ended(table) == []
+    table.close(mapping, B, 53)
+    assert ended(table) == [(5000, Reason.CONNECTION_REFUSED)]
+    assert len(table) == 0
