@@ -59,6 +59,11 @@ bench: $(STAMP) packages ## run ours beside slirp4netns, pasta and the bare kern
 test-compose: $(STAMP) ## run docker-compose.yml on the Docker Engine of this machine
 	$(PYTEST) tests/compose/on_engine.py --timeout 900 $(ARGS)
 
+.PHONY: test-browser
+test-browser: $(STAMP) ## load pages by a real Chromium, which it installs
+	@tests/install-packages chromium:chromium
+	$(AS_ROOT) $(PYTEST) tests/e2e/on_chromium.py -rP $(ARGS)
+
 .PHONY: nightly
 nightly: $(STAMP) ## try 100,000 examples of each property
 	HYPOTHESIS_PROFILE=nightly $(PYTEST) tests/packet tests/wire tests/runtime tests/services $(ARGS)

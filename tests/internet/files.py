@@ -8,7 +8,17 @@ import subprocess
 from pathlib import Path
 
 MEBIBYTE = 1 << 20
-_NAMES = ("www.test", "v4.test", "v6.test", "alias.test", "https.test", "dns.test", "ns.test")
+_NAMES = (
+    "www.test",
+    "v4.test",
+    "v6.test",
+    "alias.test",
+    "https.test",
+    "dns.test",
+    "ns.test",
+    "offers.test",
+    "plain.test",
+)
 
 
 def make_certificates(directory: Path, addresses: tuple[str, ...]) -> Path:

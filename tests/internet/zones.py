@@ -18,6 +18,8 @@ REJECTED_V4, REJECTED_V6 = "198.18.10.0/24", "2001:2:0:10::/64"
 WWW_V4, WWW_V6 = "198.18.1.10", "2001:2:0:2::10"
 UNNAMED_V4, UNNAMED_V6 = "198.18.1.20", "2001:2:0:2::20"
 """Servers answer there, but no name leads to it: what a hard-coded address is."""
+OFFERS_V4, OFFERS_V6 = "198.18.1.17", "2001:2:0:2::17"
+"""A web server that offers HTTP/3; its neighbour, one address higher, has the same page and does not."""
 ECHO_V4, ECHO_V6 = "198.18.1.30", "2001:2:0:2::30"
 ENCRYPTED_DNS_V4, ENCRYPTED_DNS_V6 = "198.18.1.53", "2001:2:0:2::53"
 FAR_V4, FAR_V6 = "198.18.8.2", "2001:2:0:8::2"
@@ -61,6 +63,12 @@ fartoo      AAAA  2001:2:0:8::3
 short    1  A     198.18.1.12
 https       HTTPS 1 . alpn=h3,h2 ipv4hint=198.18.1.13
 https       A     198.18.1.13
+offers      HTTPS 1 . alpn=h3,h2
+offers      A     {OFFERS_V4}
+offers      AAAA  {OFFERS_V6}
+plain       HTTPS 1 . alpn=h2
+plain       A     198.18.1.18
+plain       AAAA  2001:2:0:2::18
 ech         HTTPS 1 . alpn=h2 ech=AARBQkNE
 moved       DNAME below
 www.below   A     198.18.1.15
@@ -158,6 +166,17 @@ http {{
     uwsgi_temp_path {directory}/nginx-tmp; scgi_temp_path {directory}/nginx-tmp;
     ssl_certificate {directory}/server.pem;
     ssl_certificate_key {directory}/server.key;
+    server {{
+        listen {OFFERS_V4}:443 ssl; listen [{OFFERS_V6}]:443 ssl;
+        listen 198.18.1.18:443 ssl; listen [2001:2:0:2::18]:443 ssl;
+        root {directory}/files;
+        default_type text/html;
+        types {{ image/svg+xml svg; }}
+        keepalive_timeout 0; # each request has a connection of its own, and each time a browser may choose
+        set $offer "";
+        if ($server_addr ~ "17$") {{ set $offer 'h3=":443"; ma=3600'; }}
+        add_header alt-svc $offer;
+    }}
     server {{
         listen 80 backlog=4096 reuseport; listen [::]:80 backlog=4096 ipv6only=on;
         listen 443 ssl http2; listen [::]:443 ssl http2 ipv6only=on;
