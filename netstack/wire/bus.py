@@ -282,6 +282,8 @@ class Hub(_Port):
     ) -> None:
         super().__init__(bus, zmq.ROUTER, high_water, on_drained)
         self._on_message = on_message
+        self.unreachable = False
+        """Of the last send that failed: whether the peer is gone; else its queue is full."""
         self.socket.router_mandatory = True
         self.socket.router_handover = True  # a worker that came back takes its name over at once
         self._bind(endpoint)
@@ -307,10 +309,12 @@ class Hub(_Port):
             self._send(identity, _MORE)
             self._send(frame, _NOBLOCK)
         except zmq.Again:
+            self.unreachable = False
             return False
         except zmq.ZMQError as error:
             if error.errno != zmq.EHOSTUNREACH:
                 raise
+            self.unreachable = True
             return False
         finally:
             self._sent()

@@ -428,8 +428,10 @@ class TunIo:
         for worker in self._roster.silent(now):
             self._gone(worker.identity, "is silent")
         for worker in list(self._roster.workers):
-            # A peer that has gone away makes this fail at once, long before its silence would tell.
-            if now - worker.last_heard > 2 * _SWEEP and not self._hub.send(worker.identity, Heartbeat("")):
+            # A peer that has gone away makes this fail at once, long before its silence would tell. One whose queue is
+            # full has much to do.
+            late = now - worker.last_heard > 2 * _SWEEP
+            if late and not self._hub.send(worker.identity, Heartbeat("")) and self._hub.unreachable:
                 self._gone(worker.identity, "has gone away")
         for packet in self._reassembler.expire(now):
             self._counters.drop(Reason.FRAGMENT_TIMEOUT)

@@ -247,6 +247,9 @@ async def test_a_full_queue_refuses_whole_messages_and_takes_more_when_there_is_
                 assert sent < 10_000, "a peer that reads nothing must be refused at some time"
             else:
                 refused += 1
+                assert not hub.unreachable
+        assert not hub.send(b"nobody", Heartbeat("nobody"))
+        assert hub.unreachable
         for number in range(sent):
             (frame,) = await blocking(slow.recv_multipart)
             assert frame == pack(ToTun(float(number), [BIG], []))
