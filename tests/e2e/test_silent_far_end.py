@@ -4,11 +4,11 @@ import signal
 import sys
 
 from tests.internet import Internet
-from tests.internet.zones import ECHO_PORT, HOST_V4
+from tests.internet.zones import ECHO_PORT, HOST_V4, HOST_V6
 
 CLIENT = f"""
-import errno, socket, time
-with socket.create_connection(("v4.test", {ECHO_PORT}), 5) as endpoint:
+import errno, socket, sys, time
+with socket.create_connection((sys.argv[1], {ECHO_PORT}), 5) as endpoint:
     endpoint.sendall(b"x")
     endpoint.recv(1)
     print("open", flush=True)
@@ -23,17 +23,20 @@ with socket.create_connection(("v4.test", {ECHO_PORT}), 5) as endpoint:
 
 
 def test_it_is_given_up_after_the_idle_timeout_and_the_client_is_reset(internet: Internet) -> None:
-    # Neither end closes, and the client speaks: only the host socket can know.
-    silence = ["ip", "route", "add", "blackhole", f"{HOST_V4}/32"]
+    # Neither end closes, and the client speaks: only the host socket can know. Over both families at the same time.
+    silence = [["ip", "route", "add", "blackhole", host] for host in (f"{HOST_V4}/32", f"{HOST_V6}/128")]
     with internet.sandbox({"tcp.connect_timeout": "1", "tcp.idle_timeout": "2"}) as sandbox:
-        running = sandbox.start([sys.executable, "-c", CLIENT])
+        both = [sandbox.start([sys.executable, "-c", CLIENT, name]) for name in ("v4.test", "v6.test")]
         try:
-            assert running.stdout.readline() == b"open\n"
-            internet.net.run(silence).ok()
+            assert [running.stdout.readline() for running in both] == [b"open\n"] * 2
+            for words in silence:
+                internet.net.run(words).ok()
             try:
-                assert running.stdout.readline() in (b"ECONNRESET\n", b"EPIPE\n")
+                assert {running.stdout.readline() for running in both} <= {b"ECONNRESET\n", b"EPIPE\n"}
             finally:
-                internet.net.run(["ip", "route", "del", "blackhole", f"{HOST_V4}/32"]).ok()
-            assert sandbox.drops("connection-timeout") == 1
+                for words in silence:
+                    internet.net.run([*words[:2], "del", *words[3:]]).ok()
+            assert sandbox.drops("connection-timeout") == 2
         finally:
-            running.stop(signal.SIGTERM)
+            for running in both:
+                running.stop(signal.SIGTERM)
