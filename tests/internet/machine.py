@@ -161,7 +161,7 @@ class Place:
         enter = ["nsenter", f"--target={self.target}", *self.namespaces, f"--wd={Path.cwd()}"]
         process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *enter, *words],
-            stdin=stdin, stdout=stdout, stderr=stderr, env={**os.environ, **(environment or {})},
+            stdin=stdin, stdout=stdout, stderr=stderr, env={**_own_environment(), **(environment or {})},
         )  # fmt: skip
         return Running(process, words, forked="--pid" in self.namespaces)
 
@@ -231,6 +231,13 @@ class Machine(Place):
             for pid, state, args in rows
             if pid != "1" and not args.startswith("ps -eo") and not state.startswith("Z")
         }
+
+
+def _own_environment() -> dict[str, str]:
+    """Without what is said to the tests themselves: Netstack refuses what it does not know."""
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(("NETSTACK_E2E_", "NETSTACK_TEST_"))
+    }
 
 
 def _is_dead(pid: int) -> bool:

@@ -8,6 +8,8 @@ SERVERS_V4, SERVERS_V6 = "198.18.1.0/24", "2001:2:0:2::/64"
 """Every address in them is the servers'. The benchmarking ranges of RFC 2544 and RFC 5180: not routed anywhere."""
 
 MANY_V4 = "198.18.6.0/24"
+FRESH_V4, FRESH_V6 = "198.19.0.0/16", "2001:2:0:9::/64"
+"""An address for each name of fresh_names.py; the servers' while a test says so."""
 BLACKHOLE_V4, BLACKHOLE_V6 = "198.18.2.0/24", "2001:2:0:3::/64"
 UNREACHABLE_V4, UNREACHABLE_V6 = "198.18.3.0/24", "2001:2:0:4::/64"
 PROHIBITED_V4, PROHIBITED_V6 = "198.18.4.0/24", "2001:2:0:5::/64"
@@ -36,6 +38,7 @@ NTP_PORT = 123
 OTHER_DNS_PORT = 5300
 DOH_PORT = 8443
 IPERF_PORT = 5201
+FRESH_PORT = 5400
 
 MANY = 200
 
