@@ -88,6 +88,8 @@ class RedisServer:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return f"{said}; whitelist.tls_ca names the file of the CA that signed its certificate"
             cause = cause.__cause__ or cause.__context__
+        if isinstance(error, redis.exceptions.TimeoutError) or said.startswith("Timeout "):
+            return ""  # it says no more than that
         if isinstance(error, AuthenticationError) or any(word in said for word in _NO_ENTRY):
             return f"{said}; the user and password stand in whitelist.store: redis://USER:PASSWORD@HOST"
         if isinstance(error, NoPermissionError):

@@ -113,6 +113,7 @@ class RedisStore:
         """Lease all of these; returns when Redis has stored it."""
         now = self._clock()
         await self._told(self._learn(name, addresses, seconds, origin))
+        self._takes_changes()
         settled, unsettled = self._settled(addresses, now)
         # A mirror that is full is no reason to refuse: Redis has it, and will be asked.
         with suppress(LeasesFullError):
@@ -124,6 +125,8 @@ class RedisStore:
         """Extend these and their siblings, whoever learned them."""
         now = self._clock()
         answer = await self._told(self._link.run(TOUCH, self._source, _ms(seconds), *map(_text, addresses)))
+        if answer:
+            self._takes_changes()
         values = dict(zip(map(_address, answer[::2]), answer[1::2], strict=True))
         settled, unsettled = self._settled([address for address in values if address is not None], now)
         for address in unsettled:
@@ -348,18 +351,20 @@ class RedisStore:
         )
 
     async def _told(self, answer: asyncio.Future[list[bytes]]) -> list[bytes]:
-        """Wait for a change; tell when Redis is there but takes no changes, and when it does again."""
+        """Wait for a change; tell when Redis is there but takes none."""
         try:
-            told = await answer
+            return await answer
         except StoreDownError as error:
             if self._link.up and not self._refuses:
                 self._refuses = True
                 self._report("store-writes", str(error))
             raise
+
+    def _takes_changes(self) -> None:
+        """It stored something: one that is full still does what needs no room, and extends nothing with success."""
         if self._refuses:
             self._refuses = False
             self._report("store-writes", None)
-        return told
 
     def _mirror(self, address: bytes, value: bytes | None, left: int, now: float) -> Lease | None:
         """Note what Redis said of an address; `left` in ms, -1 where a lease has no end."""

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import signal
 import struct
 import sys
 from collections.abc import Iterator
@@ -19,24 +18,13 @@ from scapy.utils import RawPcapReader
 from tests.internet import Internet, Sandbox, wait_until, zones
 from tests.internet.capture import Capture
 from tests.internet.fresh_names import address_of
-from tests.internet.machine import Place, Running
+from tests.internet.machine import started
 
 TIMES = int(os.environ.get("NETSTACK_E2E_RACE", "400"))
 AT_ONCE = 16
 DELAY = (0, 40)  # milliseconds that what goes to Redis, and what comes from it, waits
 STOP_AND_GO = ("60", "200")  # milliseconds for which the tracker is stopped, and goes on in between, at most
 SET = re.compile(r'^(\d+\.\d+) \[\d+ lua\] "SET" "netstack:lease:([0-9a-f.:]+)"')
-
-
-@contextmanager
-def started(place: Place, *command: str | Path) -> Iterator[Running]:
-    """A program of tests/internet, from when it says "up"."""
-    running = place.start([sys.executable, "-m", *command], stderr=None)
-    try:
-        assert running.stdout.readline() == b"up\n"
-        yield running
-    finally:
-        running.stop(signal.SIGTERM)
 
 
 @contextmanager

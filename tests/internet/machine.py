@@ -3,9 +3,10 @@
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Self
@@ -172,6 +173,18 @@ class Place:
         """Run a program there to its end."""
         pipe = subprocess.DEVNULL if stdin is None else subprocess.PIPE
         return self.start(command, stdin=pipe, environment=environment).wait(timeout, stdin)
+
+
+@contextmanager
+def started(place: Place, *command: str | Path) -> Iterator[Running]:
+    """A module that is a program, from when it says "up" until SIGTERM."""
+    running = place.start([sys.executable, "-m", *command], stderr=None)
+    try:
+        if running.stdout.readline() != b"up\n":
+            raise RuntimeError(f"{command[0]} does not start; see the message above")
+        yield running
+    finally:
+        running.stop(signal.SIGTERM)
 
 
 class Machine(Place):

@@ -222,6 +222,7 @@ def test_silent_it_counts_as_down_in_time_and_everybody_who_waits_is_told(run, r
             await asyncio.gather(*learned, fails(store.find(B)))
             assert await fails(store.learn("late.example", [B], 300, ANSWER)) < 0.5, "it is known to be down by now"
             assert store.live(A) is not None
+            assert world.troubles("store")[0].endswith("redis.sock cannot be reached: no answer within 0.7 s")
         finally:
             redis.resume()
         await works(store)
@@ -280,6 +281,9 @@ def test_full_it_confirms_nothing_and_says_why_until_there_is_room(run, redis) -
             await fails(store.learn("new.example", [B], 300, ANSWER))
         assert store.live(B) is None
         assert await store.find(A) is not None
+        # What needs no room succeeds, and says nothing about whether there is any.
+        assert await store.touch([A], 1) == []
+        assert world.reports[-1][1] is not None
         assert len(world.troubles("store-writes")) == 1
         assert "maxmemory" in world.troubles("store-writes")[0]
         assert world.troubles("store") == []
