@@ -4,8 +4,9 @@ No I/O, no clock. What the replica does not know is a miss, and the tracker is a
 a lease may be on its way. Only what is allowed is kept.
 """
 
-from collections.abc import Sequence
-from typing import Final, TypeVar
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Final, Generic, TypeVar
 
 MAX_ENTRIES: Final = 1 << 20
 """Addresses, and as many endpoints; beyond it the oldest are forgotten (a miss asks again)."""
@@ -29,6 +30,7 @@ class Replica:
         self._leases: dict[bytes, float] = {}
         self._endpoints: dict[Question, float] = {}
         self._touched: dict[bytes, float] = {}
+        self._sweeps = (_Sweep(self._leases), _Sweep(self._endpoints), _Sweep(self._touched, TOUCH_EVERY))
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -68,18 +70,34 @@ class Replica:
         _bound(self._touched)
         return True
 
-    def expire(self, now: float) -> None:
-        """Forget what has ended; call it now and then."""
-        _drop_until(self._leases, now)
-        _drop_until(self._endpoints, now)
-        _drop_until(self._touched, now - TOUCH_EVERY)
+    def expire(self, now: float, limit: int = MAX_ENTRIES) -> None:
+        """Forget what has ended, looking at no more than `limit` entries of each kind; call it now and then."""
+        for sweep in self._sweeps:
+            sweep.step(now, limit)
 
 
-def _drop_until(table: dict[_Key, float], now: float) -> None:
-    for key in [key for key, until in table.items() if until <= now]:
-        del table[key]
+class _Sweep(Generic[_Key]):
+    """Goes round a table, some entries at a time: all of a million at once would take a tenth of a second."""
+
+    def __init__(self, table: dict[_Key, float], kept_for: float = 0.0) -> None:
+        self._table = table
+        self._kept_for = kept_for
+        self._keys: Iterator[_Key] = iter(())
+
+    def step(self, now: float, limit: int) -> None:
+        """The rest of this round and, where there is room, the next one."""
+        for _ in range(2):
+            for key in islice(self._keys, limit):
+                limit -= 1
+                if self._table.get(key, now) + self._kept_for <= now:
+                    self._table.pop(key, None)
+            if limit <= 0:
+                return
+            self._keys = iter(list(self._table))
 
 
 def _bound(table: dict[_Key, float]) -> None:
-    while len(table) > MAX_ENTRIES:
-        del table[next(iter(table))]
+    if len(table) > MAX_ENTRIES:
+        # Some more than must go: to find the first of a dict whose first ones are gone takes a step for each of these.
+        for key in list(islice(table, len(table) - MAX_ENTRIES + MAX_ENTRIES // 64)):
+            del table[key]

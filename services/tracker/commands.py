@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from ipaddress import ip_address
 from typing import Protocol
 
@@ -27,6 +27,8 @@ from services.tracker.rules import Ended, Rules, RulesFullError
 from services.tracker.store import ANSWER_WITHIN, Store, StoreDownError
 
 MAX_SECONDS = 365 * 86400.0
+
+_AT_ONCE = 1024  # leases looked at in one go; 2 ms or so
 
 _log = logging.getLogger(__name__)
 
@@ -100,18 +102,17 @@ class Commands:
         """`netstack leases`."""
         if asked.target:
             try:
-                known = await self._leases_of(parse_target(asked.target))
+                parts = iter([await self._leases_of(parse_target(asked.target))])
             except ValueError as error:
                 reply(_failed(asked.request, asked.target, str(error)))
                 return
         else:
-            known = self._store.leases.snapshot(self._around.now())
-        for at in range(0, max(len(known), 1), LEASES_PER_PART):
-            now = self._around.now()
-            part = known[at : at + LEASES_PER_PART]
-            reports = LeaseReports(leases=[lease_report(address, lease, now) for address, lease in part])
-            reply(Told(asked.request, ok=True, more=at + LEASES_PER_PART < len(known), report=encode(reports)))
-            await asyncio.sleep(0)  # others get their turn between
+            parts = self._parts(LEASES_PER_PART)
+        for part in parts:
+            for at in range(0, len(part), LEASES_PER_PART):
+                self._report(asked.request, part[at : at + LEASES_PER_PART], reply, more=True)
+                await asyncio.sleep(0)  # others get their turn between
+        self._report(asked.request, [], reply, more=False)
 
     def permit(self, asked: Permit, reply: Reply) -> None:
         """`netstack allow`."""
@@ -146,7 +147,7 @@ class Commands:
             return
         # dns_filter first, and the tracker by its own copy: from here on nothing of it is leased any more.
         self._around.rules_changed()
-        about = [address for address, lease in self._snapshot() if _is_about(lease, pattern)]
+        about = await self._leased(lambda lease: _is_about(lease, pattern))
         ended = await self._revoke_each(about, cut=True)
         _log.info("a command denied a name; %d leases revoked", len(ended))
         done = DoneReport(
@@ -212,11 +213,9 @@ class Commands:
         return [*ended, *(address for address in named if address not in ended)]
 
     async def _end_commanded(self, pattern: str, *, cut: bool) -> list[bytes]:
-        about = [
-            address
-            for address, lease in self._snapshot()
-            if lease.origin.rule == COMMANDED and any(covers(pattern, name) for name in lease.names)
-        ]
+        about = await self._leased(
+            lambda lease: lease.origin.rule == COMMANDED and any(covers(pattern, name) for name in lease.names)
+        )
         return await self._revoke_each(about, cut=cut)
 
     async def _revoke_each(self, addresses: Iterable[bytes], *, cut: bool) -> list[bytes]:
@@ -251,8 +250,25 @@ class Commands:
                 found.append((address, lease))
         return found
 
-    def _snapshot(self) -> list[tuple[bytes, Lease]]:
-        return self._store.leases.snapshot(self._around.now())
+    async def _leased(self, is_meant: Callable[[Lease], bool]) -> list[bytes]:
+        """The addresses of some of the leases."""
+        meant: list[bytes] = []
+        for part in self._parts(_AT_ONCE):
+            meant += [address for address, lease in part if is_meant(lease)]
+            await asyncio.sleep(0)
+        return meant
+
+    def _parts(self, size: int) -> Iterator[list[tuple[bytes, Lease]]]:
+        """All live leases, some at a time: there may be a million, and others must get their turn between."""
+        known = self._store.leases.addresses()
+        for at in range(0, len(known), size):
+            found = ((address, self._store.live(address)) for address in known[at : at + size])
+            yield [(address, lease) for address, lease in found if lease is not None]
+
+    def _report(self, request: int, part: Iterable[tuple[bytes, Lease]], reply: Reply, *, more: bool) -> None:
+        now = self._around.now()
+        reports = LeaseReports(leases=[lease_report(address, lease, now) for address, lease in part])
+        reply(Told(request, ok=True, more=more, report=encode(reports)))
 
     def _until(self, seconds: float) -> float:
         if not 0 <= seconds <= MAX_SECONDS:

@@ -27,6 +27,11 @@ _COMPACT_ABOVE: Final = 4 << 20  # octets
 _GROWTH: Final = 4  # times what it had when it was written anew
 _AT_ONCE: Final = 2048  # leases written in one step; 5 ms or so
 
+# What the fields of a record are, beginning with its kind.
+_LEASE: Final = (str, list, float, str, str, bytes, list, float, bool)
+_TOUCH: Final = (str, list, float)
+_GONE: Final = (str, list)
+
 _log = logging.getLogger(__name__)
 
 Record = Sequence[Any]
@@ -49,11 +54,14 @@ class Journal:
     def open(self, leases: Leases, now: float) -> int:
         """Read what the last process left into `leases`, then be ready for more; how many are known from before."""
         try:
-            for record in self._read():
-                _apply(record, leases, now)
-            # Whole and without what has ended, or what is appended would stand behind a record that was cut off.
-            self._begin(leases)
-            while self._new >= 0:
+            self._size = self._read(leases, now)
+            if self._size:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+                # Or what is appended would stand behind a record that was cut off.
+                os.ftruncate(self._file, self._size)
+            if self._size == 0 or self._size > self._limit:
+                self._begin(leases)
+            while self._file < 0 <= self._new:
                 self.step()
         except OSError as error:
             self._fail(error)
@@ -92,18 +100,24 @@ class Journal:
         self._file = self._new = -1
         self._rest = None
 
-    def _read(self) -> Iterator[Record]:
+    def _read(self, leases: Leases, now: float) -> int:
+        """Do again what stands in the file; how many of its octets are records of this boot."""
         try:
             file = self._path.open("rb")
         except FileNotFoundError:
-            return
+            return 0
+        whole = 0
         with file:
             unpacker = msgpack.Unpacker(file, raw=False, max_buffer_size=1 << 26)
             try:
                 if next(unpacker, None) == [_FORMAT, _boot_id()]:
-                    yield from unpacker
+                    whole = unpacker.tell()
+                    for record in unpacker:
+                        _apply(record, leases, now)
+                        whole = unpacker.tell()
             except Exception as error:  # noqa: BLE001  (msgpack raises many kinds for octets that are none of its)
                 _log.debug("%s ends with what is no record: %s", self._path, error)
+        return whole
 
     def _append(self, record: Record) -> None:
         if self._file < 0:
@@ -167,18 +181,19 @@ def _lease(addresses: Sequence[bytes], until: float, name: str, origin: Origin) 
 
 
 def _apply(record: Any, leases: Leases, now: float) -> None:  # noqa: ANN401  (what a file holds may be anything)
-    match record:
-        case ["lease", [*addresses], float(until), str(name), str(rule), bytes(client), [*chain], when, bool(alone)]:
-            if until > now:
-                try:
-                    leases.learn(name, addresses, until - now, now, Origin(rule, client, tuple(chain), when, alone))
-                except LeasesFullError:
-                    _log.debug("a lease from before finds no room")
-        case ["touch", [*addresses], float(until)]:
-            leases.extend(addresses, until, now)
-        case ["gone", [*addresses]]:
-            for address in addresses:
-                leases.revoke(address, now)
+    kinds = tuple(map(type, record)) if isinstance(record, list) else ()
+    if kinds == _LEASE:
+        _, addresses, until, name, rule, client, chain, when, alone = record
+        if until > now:
+            try:
+                leases.learn(name, addresses, until - now, now, Origin(rule, client, tuple(chain), when, alone))
+            except LeasesFullError:
+                _log.debug("a lease from before finds no room")
+    elif kinds == _TOUCH:
+        leases.extend(record[1], record[2], now)
+    elif kinds == _GONE:
+        for address in record[1]:
+            leases.revoke(address, now)
 
 
 def _boot_id() -> str:

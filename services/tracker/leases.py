@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 MAX_ADDRESSES: Final = 1_000_000
-"""Leases held in memory, some 350 octets each."""
+"""Leases held in memory; with a name of its own each has some 500 octets."""
 
 MAX_NAMES: Final = 32
 """Names kept per address, the newest; wildcard names would otherwise grow without bound."""
@@ -87,7 +87,8 @@ class Leases:
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
         self._max_addresses = max_addresses
         self._leases: dict[bytes, Lease] = {}
-        self._addresses: dict[str, dict[bytes, None]] = {}  # by name, oldest first
+        # By name, oldest first; most names have one, for which a dict would take more than all the rest of its lease.
+        self._addresses: dict[str, bytes | dict[bytes, None]] = {}
         self._heap: list[tuple[float, bytes]] = []
 
     def __len__(self) -> int:
@@ -116,13 +117,9 @@ class Leases:
         """Every address that `get` knows."""
         return list(self._leases)
 
-    def snapshot(self, now: float) -> list[tuple[bytes, Lease]]:
-        """All live leases."""
-        return [(address, lease) for address, lease in self._leases.items() if lease.until > now]
-
     def siblings(self, name: str) -> list[bytes]:
         """The addresses that a name was answered with, oldest first."""
-        return list(self._addresses.get(name, ()))
+        return list(self._siblings(name))
 
     def names(self) -> list[str]:
         """Every name that has a lease."""
@@ -133,9 +130,10 @@ class Leases:
     ) -> None:
         """Lease all of these addresses or, with LeasesFullError, none."""
         self.expire(now, 2 * len(addresses) + 2)
-        new = sum(address not in self._leases for address in addresses)
-        if len(self._leases) + new > self._max_addresses:
-            raise LeasesFullError(f"{self._max_addresses} addresses are leased, and no more are kept in memory")
+        if len(self._leases) + len(addresses) > self._max_addresses:
+            new = sum(address not in self._leases for address in addresses)
+            if len(self._leases) + new > self._max_addresses:
+                raise LeasesFullError(f"{self._max_addresses} addresses are leased, and no more are kept in memory")
         for address in addresses:
             lease = self._leases.get(address)
             if lease is not None and lease.until <= now:
@@ -163,7 +161,7 @@ class Leases:
                 reached[address] = None
                 names.update(dict.fromkeys(lease.names))
         for name in names:
-            reached.update(self._addresses.get(name, ()))
+            reached.update(dict.fromkeys(self._siblings(name)))
         extended = []
         for address in reached:
             lease = self._leases[address]
@@ -215,13 +213,23 @@ class Leases:
         heapq.heappush(self._heap, (until, address))
         return lease
 
+    def _siblings(self, name: str) -> Iterable[bytes]:
+        known = self._addresses.get(name, ())
+        return (known,) if isinstance(known, bytes) else known
+
     def _tie(self, lease: Lease, name: str, address: bytes) -> None:
-        if not lease.names or lease.names[-1] != name:
+        if not lease.names:
+            lease.names = (name,)
+        elif lease.names[-1] != name:
             lease.names = (*(known for known in lease.names if known != name), name)
-        for dropped in lease.names[:-MAX_NAMES]:
-            self._untie(dropped, address)
-        lease.names = lease.names[-MAX_NAMES:]
-        siblings = self._addresses.setdefault(name, {})
+            for dropped in lease.names[:-MAX_NAMES]:
+                self._untie(dropped, address)
+            lease.names = lease.names[-MAX_NAMES:]
+        siblings = self._addresses.setdefault(name, address)
+        if siblings == address:
+            return
+        if isinstance(siblings, bytes):
+            siblings = self._addresses[name] = {siblings: None}
         siblings.pop(address, None)
         siblings[address] = None
         if len(siblings) > MAX_SIBLINGS:
@@ -232,11 +240,10 @@ class Leases:
 
     def _untie(self, name: str, address: bytes) -> None:
         siblings = self._addresses.get(name)
-        if siblings is None:
-            return
-        siblings.pop(address, None)
-        if not siblings:
-            del self._addresses[name]
+        if isinstance(siblings, dict):
+            siblings.pop(address, None)
+        if not siblings or siblings == address:
+            self._addresses.pop(name, None)
 
     def _remove(self, address: bytes, lease: Lease) -> None:
         for name in lease.names:

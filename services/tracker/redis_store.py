@@ -240,7 +240,7 @@ class RedisStore:
 
     async def _drop_missing(self, connection: int) -> None:
         """What Redis, which was not restarted, holds no longer was revoked by another tracker."""
-        for chunk in _chunks(self.leases.snapshot(self._clock())):
+        for chunk in self._chunks():
             answer = await self._link.run(FIND, *(_text(address) for address, _ in chunk))
             if self._link.connections != connection:
                 return  # it may be another process by now; it is compared again
@@ -324,9 +324,17 @@ class RedisStore:
         for address in self._settled(addresses, now)[0]:
             self._mirror(address, *found[address], now)
 
+    def _chunks(self) -> Iterable[list[tuple[bytes, Lease]]]:
+        """All live leases, some at a time."""
+        addresses = self.leases.addresses()
+        for at in range(0, len(addresses), _CHUNK):
+            found = ((address, self.live(address)) for address in addresses[at : at + _CHUNK])
+            if chunk := [(address, lease) for address, lease in found if lease is not None]:
+                yield chunk
+
     async def _restore(self) -> None:
         """Redis came back, maybe with less than it had: write again what is known here."""
-        for chunk in _chunks(self.leases.snapshot(self._clock())):
+        for chunk in self._chunks():
             writes = []
             for address, lease in chunk:
                 left = lease.until - self._clock()
@@ -404,10 +412,6 @@ class RedisStore:
         if not task.cancelled() and task.exception() is not None:
             context = {"message": "a task of the store failed", "exception": task.exception()}
             task.get_loop().call_exception_handler(context)
-
-
-def _chunks(leases: list[tuple[bytes, Lease]]) -> Iterable[list[tuple[bytes, Lease]]]:
-    return (leases[at : at + _CHUNK] for at in range(0, len(leases), _CHUNK))
 
 
 def _clients(written: Mapping[str, float], until: float) -> dict[bytes, float]:

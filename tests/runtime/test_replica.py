@@ -80,6 +80,21 @@ def test_beyond_the_limit_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPat
     assert [known.allows((CLIENT, address, 443, TCP), 3.0) for address in addresses] == [True, False, True, True]
 
 
+def test_what_has_ended_is_forgotten_some_at_a_time() -> None:
+    known = Replica()
+    addresses = [bytes([192, 0, 2, n]) for n in range(100)]
+    known.lease(addresses[:50], 10.0, now=0.0)
+    known.lease(addresses[50:], 30.0, now=0.0)
+    left = []
+    for _ in range(6):
+        known.expire(20.0, limit=20)
+        left.append(len(known))
+    assert left == [80, 60, 50, 50, 50, 50]
+    for _ in range(6):
+        known.expire(30.0, limit=20)
+    assert len(known) == 0
+
+
 ADDRESS = st.sampled_from([bytes([192, 0, 2, n]) for n in range(4)])
 PORT = st.sampled_from([443, 853])
 SPAN = st.floats(0.5, 400.0)

@@ -140,7 +140,7 @@ def test_it_is_written_anew_when_it_has_grown_and_loses_nothing_meanwhile(
     assert any(later < earlier for earlier, later in itertools.pairwise(sizes)), "it was written anew"
     again = known(path)
     assert sorted(again.addresses()) == sorted(addresses)
-    assert {lease.until for _, lease in again.snapshot(0.0)} == {339.0}
+    assert {again.get(address).until for address in again.addresses()} == {339.0}
 
 
 def test_where_it_cannot_be_written_that_is_said_and_nothing_else_happens(
