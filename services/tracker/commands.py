@@ -147,8 +147,7 @@ class Commands:
             return
         # dns_filter first, and the tracker by its own copy: from here on nothing of it is leased any more.
         self._around.rules_changed()
-        about = await self._leased(lambda lease: _is_about(lease, pattern))
-        ended = await self._revoke_each(about, cut=True)
+        ended = await self.denied([pattern])
         _log.info("a command denied a name; %d leases revoked", len(ended))
         done = DoneReport(
             done=f"denied {pattern} and all names below it: NXDOMAIN from now on",
@@ -168,7 +167,7 @@ class Commands:
         self._around.rules_changed()
         if asked.seconds:
             _log.warning("paused for %g s: nothing is refused", asked.seconds)
-            done = DoneReport(done="paused: nothing is refused but QUIC", expires_in=asked.seconds)
+            done = DoneReport(done="paused: this instance refuses nothing but QUIC", expires_in=asked.seconds)
         else:
             _log.info("a command ended the pause")
             done = DoneReport(done="the pause is over" if was else "there was no pause")
@@ -187,6 +186,13 @@ class Commands:
             self._around.end(list(dict.fromkeys([*ended, address])), cut=True)
         _log.info("%d leases revoked", len(ended))
         reply(Revoked(asked.request, len(ended)))
+
+    async def denied(self, patterns: Sequence[str]) -> list[bytes]:
+        """These names are denied from now on: their leases end, with the flows that use them."""
+        about = (
+            await self._leased(lambda lease: any(_is_about(lease, pattern) for pattern in patterns)) if patterns else []
+        )
+        return await self._revoke_each(about, cut=True)
 
     async def over(self, ended: Ended) -> None:
         """What a command allowed is over: its leases end, and established flows go on."""

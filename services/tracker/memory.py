@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from services.tracker.journal import Journal
 from services.tracker.leases import Lease, Leases, Origin
+from services.tracker.rules import Said
 from services.tracker.store import Watcher
 
 _log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ class MemoryStore:
         self.leases = Leases()
         self.watcher: Watcher | None = None
 
-    async def open(self) -> None:
+    async def open(self, said: Sequence[Said] = ()) -> None:  # noqa: ARG002  (nobody else is to be told)
         """Read what the process before this one left."""
         if self._journal is not None and (known := self._journal.open(self.leases, self._clock())):
             _log.info("%d leases are known from before", known)
@@ -55,6 +56,9 @@ class MemoryStore:
         if self._journal is not None and ended:
             self._journal.gone(ended)
         return ended
+
+    def rule(self, said: Sequence[Said]) -> None:
+        """Nobody else is to be told."""
 
     def tidy(self, limit: int) -> None:
         """Forget leases that have ended, and let the journal do some of its work."""

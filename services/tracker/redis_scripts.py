@@ -3,6 +3,8 @@
     <prefix>lease:<address>  string, a JSON object {names, rule, when, client, chain, clients}; its time to live is the
                              lease. clients, where whitelist.scope is "client": by client the end (Unix time, ms)
     <prefix>name:<name>      sorted set of addresses by the end of their leases (Unix time, ms); lives as long as they
+    <prefix>rules            hash of what commands said: "name <pattern>" or "endpoint <rule>", its end (Unix time, ms),
+                             a blank, "allow" or "deny"
     <prefix>changes          channel: each change, as a JSON array of kind, source, and what the kind needs
 
 Written for Redis 6.2 and later (ZADD GT, SET KEEPTTL). The prefix is the only key that is passed; the others are
@@ -21,6 +23,8 @@ LEARNED: Final = "learned"
 """Of a change: source, ms, then address and value of each lease that is new or longer."""
 REVOKED: Final = "revoked"
 """Of a change: source, serial number, then the addresses."""
+RULED: Final = "ruled"
+"""Of a change: source; what holds now is to be read."""
 
 
 class Script(NamedTuple):
@@ -211,4 +215,36 @@ if #change > 3 then redis.call('PUBLISH', CHANGES, cjson.encode(change)) end
 return ended
 """)
 
-ALL: Final = (LEARN, FIND, TOUCH, REVOKE)
+# ARGV: source, how many are said, for each of them its field, verdict and ms, then the fields that are taken back.
+RULE: Final = _script("""
+local key, said = KEYS[1] .. 'rules', tonumber(ARGV[2])
+for i = 0, said - 1 do
+  redis.call('HSET', key, ARGV[3 + 3 * i], string.format('%.0f %s', now + ARGV[5 + 3 * i], ARGV[4 + 3 * i]))
+end
+for i = 3 + 3 * said, #ARGV do redis.call('HDEL', key, ARGV[i]) end
+local last, held = now, redis.call('HGETALL', key)
+for i = 1, #held, 2 do
+  local ends = tonumber(held[i + 1]:match('^%d+')) or 0
+  if ends <= now then redis.call('HDEL', key, held[i]) end
+  last = math.max(last, ends)
+end
+if last > now then redis.call('PEXPIRE', key, last - now) end
+redis.call('PUBLISH', CHANGES, cjson.encode({'ruled', ARGV[1], 0}))
+return {}
+""")
+
+# Returns, for each that has not ended, its field, its verdict and the milliseconds it has left.
+RULES: Final = _script("""
+local held, told = redis.call('HGETALL', KEYS[1] .. 'rules'), {}
+for i = 1, #held, 2 do
+  local ends, verdict = held[i + 1]:match('^(%d+) (%l+)$')
+  if ends and tonumber(ends) > now then
+    told[#told + 1] = held[i]
+    told[#told + 1] = verdict
+    told[#told + 1] = tonumber(ends) - now
+  end
+end
+return told
+""")
+
+ALL: Final = (LEARN, FIND, TOUCH, REVOKE, RULE, RULES)

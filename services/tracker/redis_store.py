@@ -35,8 +35,10 @@ from services.tracker.leases import (
 )
 from services.tracker.redis_changes import RedisChanges
 from services.tracker.redis_link import RedisLink
-from services.tracker.redis_scripts import FIND, LEARN, LEARNED, LEASE, REVOKE, REVOKED, TOUCH
+from services.tracker.redis_rules import RedisRules
+from services.tracker.redis_scripts import FIND, LEARN, LEARNED, LEASE, REVOKE, REVOKED, RULED, TOUCH
 from services.tracker.redis_server import RedisServer
+from services.tracker.rules import Said
 from services.tracker.store import StoreDownError, Watcher
 
 _CHUNK: Final = 256  # leases per step of loading and restoring, so that others get their turn between
@@ -77,6 +79,8 @@ class RedisStore:
         self._link = RedisLink(server, on_connected=self._connected, on_trouble=lambda text: report("store", text))
         self._changes = RedisChanges(server, self._subscribed, self._changed)
         self._source = secrets.token_hex(8)
+        self._rules = RedisRules(self._link, self._source, clock)
+        self._ruling = asyncio.Lock()
         self._serials = itertools.count(1)
         self._revoking: dict[int, int] = {}
         """Own revocations by serial number that were not heard back yet, and `_foreign` when they were submitted."""
@@ -86,14 +90,17 @@ class RedisStore:
         """Addresses revoked in the last seconds, oldest first, and when that was heard of."""
         self._comparing = asyncio.Lock()
         self._run_id: str | None = None
+        self._compared = 0
+        """The connection over which it was, or is being, compared."""
         self._finding: dict[bytes, asyncio.Future[Lease | None]] = {}
         self._pending: dict[str | bytes, None] = {}
         self._loaded = False
         self._refuses = False  # Redis is there, but takes no changes
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> None:
+    async def open(self, said: Sequence[Said] = ()) -> None:
         """Connect, and read what is there in the background. Returns soon also when Redis cannot be reached."""
+        self._rules.known(said)
         await self._link.open()
         self._spawn(self._link.serve())
         self._spawn(self._changes.serve())
@@ -140,9 +147,16 @@ class RedisStore:
         ended.update(dict.fromkeys(await self._revoked(target, self._revoke(target))))
         return list(ended)
 
+    def rule(self, said: Sequence[Said]) -> None:
+        """Other trackers are told, now or as soon as Redis can be reached."""
+        if self._rules.say(said):
+            self._spawn(self._agree())
+
     def tidy(self, limit: int) -> None:
         """Forget leases that have ended, and revocations that no answer can be older than."""
         now = self._clock()
+        if self._rules.due():
+            self._spawn(self._agree())
         self.leases.expire(now, limit)
         for address, at in list(itertools.islice(self._revoked_at.items(), limit)):
             if at > now - _REMEMBERED_FOR:
@@ -216,6 +230,18 @@ class RedisStore:
             self._spawn(self._revoke_again(target, self._revoke(target)))
         self._spawn(self._compare())
 
+    async def _agree(self) -> None:
+        """Write what commands said here, and hear what they said elsewhere."""
+        async with self._ruling:
+            with suppress(StoreDownError):
+                heard = None
+                while heard is None:
+                    await self._rules.tell()
+                    heard = await self._rules.hear()
+                # One that was restarted has forgotten what nobody took back: it is compared first, then asked again.
+                if self.watcher is not None and self._link.connections == self._compared:
+                    self.watcher.ruled(heard)
+
     def _subscribed(self) -> None:
         self._spawn(self._compare())
 
@@ -223,12 +249,18 @@ class RedisStore:
         """Bring mirror and Redis together, after a time in which either may have missed something."""
         async with self._comparing:
             with suppress(StoreDownError):
-                run_id = await self._identity()
                 connection = self._link.connections
+                run_id = await self._identity()
+                if self._link.connections != connection:
+                    return  # whose identity it is cannot be said; it is compared again
                 if self._run_id is not None and self._run_id == run_id:
                     await self._drop_missing(connection)
                 else:
+                    if self._run_id is not None:
+                        self._rules.forgotten()
                     await self._restore()
+                self._compared = connection
+                await self._agree()
                 await self._load()
                 self._run_id = run_id
 
@@ -265,6 +297,8 @@ class RedisStore:
             addresses = [address for address in texts if address is not None]
             if kind == LEARNED and source != self._source and len(addresses) * 2 == len(rest):
                 self._learned_elsewhere(addresses, [value.encode() for value in rest[1::2]], int(number))
+            elif kind == RULED and source != self._source:
+                self._spawn(self._agree())
             elif kind == REVOKED:
                 self._revoked_somewhere(addresses, source, int(number))
         except (msgspec.DecodeError, ValueError, TypeError, AttributeError) as error:

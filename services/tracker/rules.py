@@ -5,8 +5,9 @@ clock of `now`.
 """
 
 import math
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -31,6 +32,26 @@ class Ended(NamedTuple):
     names: bool
     """Whether a ruling about names is over, so that dns_filter has to be told."""
     pause: bool
+
+
+class Said(NamedTuple):
+    """What a command said of a name or an endpoint, as trackers tell each other."""
+
+    about: Literal["name", "endpoint"]
+    text: str
+    allowed: bool
+    until: float
+    """`math.inf` where it lasts as long as the instance in which it was said."""
+
+
+class Heard(NamedTuple):
+    """What follows from what commands said to other trackers."""
+
+    changed: bool
+    denied: list[str]
+    """Patterns that were not denied before."""
+    closed: list[Rule]
+    """Endpoints that are no longer allowed, before their time."""
 
 
 class SavedRules(msgspec.Struct):
@@ -112,6 +133,41 @@ class Rules:
             self.paused_until = 0.0
         return Ended(endpoints, [pattern for pattern in names if pattern in allowed], bool(names), pause)
 
+    def said(self) -> list[Said]:
+        """All but a pause, which is for this tracker alone."""
+        said = [
+            Said("endpoint", text, allowed=True, until=permission.until) for text, permission in self._endpoints.items()
+        ]
+        for allowed in (True, False):
+            patterns = self.names.patterns(allowed=allowed)
+            said += [Said("name", text, allowed=allowed, until=self._until[text]) for text in patterns]
+        return said
+
+    def hear(self, said: Sequence[Said], parse: Callable[[str], Rule], now: float) -> Heard:
+        """This is what was said to all trackers together; only what has no end is not taken over, but kept.
+
+        What cannot be read, or is too much, is passed over.
+        """
+        before = {(each.about, each.text, each.allowed): each.until for each in self.said()}
+        self._endpoints, self._until, self.names = {}, {}, NameRulings()
+        # The more general first, since what is said later about more replaces what was said about less.
+        for each in sorted(said, key=_generality):
+            until = math.inf if before.get(each[:3]) == math.inf else each.until
+            if until > now:
+                with suppress(RulesFullError, ValueError):
+                    if each.about == "name":
+                        self.rule_name(each.text, allowed=each.allowed, until=until)
+                    else:
+                        self.permit_endpoint(parse(each.text), until)
+        after = {each[:3] for each in self.said()}
+        denied = [text for about, text, allowed in after if about == "name" and not allowed]
+        gone = [key for key, until in before.items() if key not in after and until > now]
+        return Heard(
+            changed=after != set(before),
+            denied=[text for text in denied if ("name", text, False) not in before],
+            closed=[parse(text) for about, text, _ in gone if about == "endpoint"],
+        )
+
     def save(self) -> SavedRules:
         """All of it."""
         names = {
@@ -125,12 +181,20 @@ class Rules:
         """What `save` gave, with its endpoints read again."""
         for rule in endpoints:
             self.permit_endpoint(rule, _until(saved.endpoints.get(rule_text(rule), 0.0)))
+        rulings = [
+            Said("name", pattern, allowed=allowed, until=_until(until))
+            for patterns, allowed in ((saved.denied, False), (saved.allowed, True))
+            for pattern, until in patterns.items()
+        ]
         # The more general first, since what is said later about more replaces what was said about less.
-        rulings = [(pattern, False, until) for pattern, until in saved.denied.items()]
-        rulings += [(pattern, True, until) for pattern, until in saved.allowed.items()]
-        for pattern, allowed, until in sorted(rulings, key=lambda ruling: (ruling[0].count("."), ruling[0][:1] == "*")):
-            self.rule_name(pattern, allowed=allowed, until=_until(until))
+        for ruling in sorted(rulings, key=_generality):
+            self.rule_name(ruling.text, allowed=ruling.allowed, until=ruling.until)
         self.paused_until = saved.paused_until
+
+
+def _generality(said: Said) -> tuple[int, bool]:
+    """Of names, `*.a.example` goes before `b.a.example`, which it covers too."""
+    return said.text.count("."), said.text[:1] != "*"
 
 
 def _is_of(text: str, address: str) -> bool:

@@ -34,7 +34,7 @@ from netstack.wire.messages import (
 from netstack.wire.proxy import EventsProxy
 from services.tracker.announce import Announcer
 from services.tracker.commands import Commands
-from services.tracker.endpoints import Endpoint, Rule, endpoint_text
+from services.tracker.endpoints import Endpoint, Rule, endpoint_text, parse_rule
 from services.tracker.explain import Explainer, Quic
 from services.tracker.journal import Journal
 from services.tracker.leases import MAX_SIBLINGS, Lease, Leases, LeasesFullError, Origin, lease_seconds, max_client_ttl
@@ -42,7 +42,7 @@ from services.tracker.memory import MemoryStore
 from services.tracker.names import normalize
 from services.tracker.policy import Known, Policy, Ruling, audited, refusal
 from services.tracker.refused import Refused, RefusedTable
-from services.tracker.rules import Rules
+from services.tracker.rules import Rules, Said
 from services.tracker.rules_file import read_rules, write_rules
 from services.tracker.store import ANSWER_WITHIN, Store, StoreDownError, Watcher
 
@@ -71,7 +71,7 @@ async def start(runtime: Runtime) -> None:
     runtime.on_stop.append(store.close)
     rules_path = runtime.topology.directory / "rules.json"
     tracker = Tracker(runtime, store, _policy(runtime.config, read_rules(rules_path)), partial(write_rules, rules_path))
-    await store.open()
+    await store.open(tracker.said())
     tracker.listen()
     runtime.ready()
 
@@ -109,7 +109,7 @@ class Tracker:
         quic = Quic(runtime.config.quic.block, runtime.config.quic.ports)
         explainer = Explainer(policy, runtime.config.deny.names, quic)
         self._commands = Commands(self, store, self._rules, explainer, self._lately)
-        store.watcher = Watcher(self._announce.leased, partial(self.end, cut=True))
+        store.watcher = Watcher(self._announce.leased, partial(self.end, cut=True), self._ruled)
 
     def listen(self) -> None:
         """Bind the links. Raises OSError."""
@@ -122,6 +122,10 @@ class Tracker:
         runtime.every(_SWEEP, self._sweep)
         self._note_pause()
 
+    def said(self) -> list[Said]:
+        """What commands said to this tracker, or the one before it."""
+        return self._rules.said()
+
     # --- for Commands -------------------------------------------------------------------------------------------------
 
     def now(self) -> float:
@@ -133,7 +137,8 @@ class Tracker:
         self._announce.ended(addresses, cut=cut)
 
     def rules_changed(self) -> None:
-        """Keep the rules, and tell dns_filter and `netstack status`."""
+        """Keep the rules, and tell dns_filter, `netstack status`, and other trackers on the same store."""
+        self._store.rule(self._rules.said())
         if self._keep_rules(self._rules) is None:
             self._counters.notes.pop("rules", None)
         else:
@@ -211,6 +216,10 @@ class Tracker:
             reason = Reason.TRACKER_DOWN.value
         except LeasesFullError:
             reason = Reason.WHITELIST_FULL.value
+        if not reason and (denied := self._policy.grant(name, (), chain, self._clock()).denied):
+            # By a command, while this was being stored: it may have come too late for what ended the leases.
+            reason = Reason.NAME_DENIED.value
+            await self._commands.denied([denied])
         if reason:
             self._counters.drop(Reason(reason))
         else:
@@ -343,6 +352,20 @@ class Tracker:
             self._begin(self._commands.over(ended))
         if ended.pause:
             _log.warning("the pause is over: what is not allowed is refused again")
+
+    def _ruled(self, said: Sequence[Said]) -> None:
+        """What commands said to all trackers on the same store."""
+        heard = self._rules.hear(said, parse_rule, self._clock())
+        if not heard.changed:
+            self._store.rule(self._rules.said())  # the times, at least, may be others
+            return
+        self.rules_changed()
+        for rule in heard.closed:
+            self.end([rule.network.network_address.packed], cut=True)
+        self._begin(self._end_denied(heard.denied))
+
+    async def _end_denied(self, patterns: Sequence[str]) -> None:
+        await self._commands.denied(patterns)
 
     def _note_pause(self) -> None:
         left = self._rules.paused_until - self._clock()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from services.tracker.leases import Lease, Leases, Origin
+from services.tracker.rules import Said
 
 ANSWER_WITHIN: Final = 1.4
 """Seconds; a Learn that is not stored by then is refused, before the client asks again."""
@@ -20,6 +21,8 @@ class Watcher(NamedTuple):
     """These were leased or extended, for so many seconds from now."""
     revoked: Callable[[Sequence[bytes]], None]
     """These leases were ended."""
+    ruled: Callable[[Sequence[Said]], None]
+    """This is what commands said to all of them together."""
 
 
 class Store(Protocol):
@@ -34,8 +37,11 @@ class Store(Protocol):
     watcher: Watcher | None
     """To be set before anything is learned, by who wants to be told."""
 
-    async def open(self) -> None:
-        """Get to work. Returns soon also when the store cannot be reached; that is then tried again and again."""
+    async def open(self, said: Sequence[Said] = ()) -> None:
+        """Get to work; `said` is what commands said to the tracker before this one.
+
+        Returns soon also when the store cannot be reached; that is then tried again and again.
+        """
 
     def live(self, address: bytes) -> Lease | None:
         """The lease of an address as far as this process knows."""
@@ -54,6 +60,9 @@ class Store(Protocol):
 
         Holds in this process at once, and in the store as soon as that can be reached.
         """
+
+    def rule(self, said: Sequence[Said]) -> None:
+        """This is, as a whole, what commands said here: for other trackers on the same store."""
 
     def tidy(self, limit: int) -> None:
         """Forget leases that have ended, looking at no more than `limit`; to be called now and then."""

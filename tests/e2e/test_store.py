@@ -59,6 +59,14 @@ def test_two_captured_networks_on_one_redis_share_leases_and_revocations(interne
             assert "2 leases ended" in first.netstack("revoke", "www.test").ok().text
             assert second.run(bare).code == 7
             assert second.netstack("leases").ok().text == ""
+            # What is denied in one must not come back through the other.
+            first.netstack("deny", "www.test", "--for", "1h").ok()
+            asked = ["dig", "+tries=1", "+time=5", "www.test"]
+            wait_until(lambda: "status: NXDOMAIN" in second.run(asked).ok().text, 3, "it is denied in the other too")
+            assert second.run(bare).code == 7
+            second.netstack("revoke", "www.test").ok()
+            wait_until(lambda: "status: NOERROR" in first.run(asked).ok().text, 3, "it is no longer denied in either")
+            assert second.run(bare).code == 0
 
 
 def test_a_socket_of_redis_that_the_services_may_not_enter_is_said_with_the_remedy(internet: Internet) -> None:

@@ -15,13 +15,17 @@ class World:
         self.clock = asyncio.get_running_loop().time
         self._stores: list[RedisStore] = []
 
-    async def open(self, url: str = "", prefix: str = "netstack:") -> RedisStore:
+    def make(self, url: str = "", prefix: str = "netstack:") -> RedisStore:
         store = RedisStore(
             RedisServer(url or self.url, prefix),
             self.clock,
             lambda subject, trouble: self.reports.append((subject, trouble)),
         )
         self._stores.append(store)
+        return store
+
+    async def open(self, url: str = "", prefix: str = "netstack:") -> RedisStore:
+        store = self.make(url, prefix)
         await store.open()
         return store
 

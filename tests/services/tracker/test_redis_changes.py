@@ -25,10 +25,13 @@ class Watched:
     def __init__(self, store: RedisStore) -> None:
         self.leased: list[tuple[list[bytes], float]] = []
         self.revoked: list[list[bytes]] = []
-        store.watcher = Watcher(self._leased, lambda addresses: self.revoked.append(list(addresses)))
+        store.watcher = Watcher(self._leased, self._revoked, lambda said: None)
 
     def _leased(self, addresses: Sequence[bytes], seconds: float) -> None:
         self.leased.append((list(addresses), seconds))
+
+    def _revoked(self, addresses: Sequence[bytes]) -> None:
+        self.revoked.append(list(addresses))
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """What commands allowed, denied and paused: each for its time."""
 
+import itertools
 import math
 from ipaddress import ip_address
 
@@ -7,7 +8,7 @@ import pytest
 
 from services.tracker import rules as module
 from services.tracker.endpoints import TCP, Endpoint, parse_rule
-from services.tracker.rules import Ended, Rules, RulesFullError
+from services.tracker.rules import Ended, Heard, Rules, RulesFullError, Said
 
 NOTHING = Ended([], [], names=False, pause=False)
 
@@ -102,3 +103,67 @@ def test_there_is_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         rules.permit_endpoint(parse_rule("192.0.2.2"), 1.0)
     with pytest.raises(RulesFullError):
         rules.rule_name("b.example", allowed=True, until=1.0)
+
+
+FOR_GOOD = Said("name", "a.example", allowed=False, until=math.inf)
+FOR_AN_HOUR = Said("name", "b.example", allowed=True, until=3600.0)
+AN_ENDPOINT = Said("endpoint", "192.0.2.1:443/tcp", allowed=True, until=3600.0)
+
+
+def hearing(*said: Said) -> Rules:
+    rules = Rules()
+    rules.hear(said, parse_rule, 0.0)
+    return rules
+
+
+def test_what_one_tracker_says_another_can_hear() -> None:
+    rules = hearing(FOR_GOOD, FOR_AN_HOUR, AN_ENDPOINT)
+    assert set(rules.said()) == {FOR_GOOD, FOR_AN_HOUR, AN_ENDPOINT}
+    assert rules.endpoint(at("192.0.2.1")) == ("192.0.2.1:443/tcp", 3600.0)
+    assert rules.hear(rules.said(), parse_rule, 1.0) == Heard(changed=False, denied=[], closed=[])
+
+
+def test_what_is_heard_takes_the_place_of_what_was_known_and_says_what_follows() -> None:
+    rules = hearing(FOR_AN_HOUR, AN_ENDPOINT)
+    heard = rules.hear([FOR_GOOD], parse_rule, 1.0)
+    assert heard == Heard(changed=True, denied=["a.example"], closed=[parse_rule("192.0.2.1:443/tcp")])
+    assert rules.said() == [FOR_GOOD]
+
+
+def test_what_has_ended_by_itself_closes_nothing() -> None:
+    rules = hearing(AN_ENDPOINT)
+    assert rules.hear([AN_ENDPOINT], parse_rule, 3600.0).closed == []
+    assert rules.said() == []
+
+
+def test_what_has_no_end_here_is_not_ended_by_what_others_know_of_it() -> None:
+    rules = hearing(FOR_GOOD)
+    rules.hear([FOR_GOOD._replace(until=90.0)], parse_rule, 1.0)
+    assert rules.said() == [FOR_GOOD]
+    assert rules.hear([], parse_rule, 2.0).changed, "but revoked it may be"
+
+
+def test_a_pause_is_nobody_elses() -> None:
+    rules = hearing(FOR_GOOD)
+    rules.paused_until = 50.0
+    rules.hear([], parse_rule, 1.0)
+    assert rules.paused_until == 50.0
+
+
+def test_what_is_heard_in_whatever_order_stands_beside_each_other() -> None:
+    texts = ["*.a.example", "b.a.example", "a.example", "*.b.a.example", "example"]
+    for order in itertools.permutations(texts):
+        rules = hearing(*(Said("name", text, allowed=text == "b.a.example", until=9.0) for text in order))
+        assert {said.text for said in rules.said()} == set(texts)
+        ruling = rules.names.ruling("b.a.example")
+        assert ruling is not None
+        assert ruling.allowed
+        again = Rules()
+        again.restore(rules.save(), [])
+        assert set(again.said()) == set(rules.said())
+
+
+def test_what_cannot_be_read_or_is_too_much_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_RULES", 1)
+    strange = Said("endpoint", "nowhere", allowed=True, until=9.0)
+    assert hearing(strange, FOR_AN_HOUR, FOR_GOOD).said() == [FOR_AN_HOUR]
