@@ -24,7 +24,7 @@ PROGRAMS = (
     "unshare", "nsenter", "setpriv", "ip", "nft", "ss", "sysctl", "ps",
     "unbound", "nginx", "iperf3", "openssl", "redis-server", "tcpdump", "curl", "dig", "ping",
     "traceroute", "mtr", "tracepath", "nc", "ntpdig", "sipp", "tftp", "in.tftpd", "turnserver", "wireguard-go", "wg",
-    "kdig", "drill", "dnsdist",
+    "kdig", "drill", "dnsdist", "hey", "musl-gcc",
 )  # fmt: skip
 
 # A machine has its own /run, /tmp and /var/cache, so that whatever is left there was left by what ran in it; its
