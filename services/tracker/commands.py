@@ -140,7 +140,7 @@ class Commands:
         """`netstack deny`."""
         try:
             until = self._until(asked.seconds)
-            pattern = normalize(parse_name(asked.target))
+            pattern = _deniable(asked.target)
             self._rules.rule_name(pattern, allowed=False, until=until)
         except (ValueError, RulesFullError) as error:
             reply(_failed(asked.request, asked.target, str(error)))
@@ -294,6 +294,18 @@ def _name(text: str) -> str:
         if _is_about_addresses(text):
             return ""
         raise
+
+
+def _deniable(text: str) -> str:
+    try:
+        is_address = parse_target(text).endpoint is not None
+    except ValueError:
+        is_address = False  # it is a wildcard, or wrong
+    if is_address:
+        raise ValueError(
+            "an address is closed unless a name was answered with it; deny the name, or revoke the address"
+        )
+    return normalize(parse_name(text))
 
 
 def _is_about_addresses(text: str) -> bool:

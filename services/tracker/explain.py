@@ -108,7 +108,7 @@ class Explainer:
         return report
 
     def _endpoint(self, endpoint: Endpoint, facts: Facts) -> WhyReport:
-        policy, text = self._policy, endpoint_text(endpoint)
+        policy, text, leased = self._policy, endpoint_text(endpoint), False
         report = WhyReport(target=text, open=False, because="")
         commanded = policy.commanded
         if self._quic_answers(endpoint):
@@ -129,7 +129,8 @@ class Explainer:
             report.remedies.append(f"netstack revoke {permitted[0]}")
         else:
             self._by_lease(endpoint, facts, report)
-        self._note_other_ports(endpoint, report)
+            leased = True
+        self._note_other_ports(endpoint, report, leased=leased)
         return report
 
     def _by_lease(self, endpoint: Endpoint, facts: Facts, report: WhyReport) -> None:
@@ -168,7 +169,7 @@ class Explainer:
             return "it was the answer for the name of a resolver that speaks encrypted DNS"
         return "it is a public resolver that speaks DNS over HTTPS: names are resolved through dns.upstreams only"
 
-    def _note_other_ports(self, endpoint: Endpoint, report: WhyReport) -> None:
+    def _note_other_ports(self, endpoint: Endpoint, report: WhyReport, *, leased: bool) -> None:
         if endpoint.port:
             return
         open_anyway = [f'allow.networks "{text}"' for text in self._policy.rules_about(endpoint.address)]
@@ -177,7 +178,8 @@ class Explainer:
             report.notes.append(f"open on some ports: {', '.join(open_anyway)}")
         if report.open and self._quic.block:
             ports = ", ".join(map(str, self._quic.ports))
-            report.notes.append(f"but for QUIC (UDP {ports}: quic.block) and encrypted DNS (port 853)")
+            closed = f"but for QUIC (UDP {ports}: quic.block)"
+            report.notes.append(closed if not leased else f"{closed} and encrypted DNS (port 853)")
 
     def _name(self, name: str, facts: Facts) -> WhyReport:
         report = WhyReport(target=name, open=bool(facts.leases), because="")

@@ -169,3 +169,16 @@ def test_whatever_is_typed_is_a_name_or_an_endpoint_or_refused(text: str) -> Non
     except ValueError:
         return
     assert bool(target.name) is (target.endpoint is None)
+
+
+@pytest.mark.parametrize(
+    ("report", "closed"),
+    [
+        (why("198.18.0.1", leased=lease()), "but for QUIC (UDP 443: quic.block) and encrypted DNS (port 853)"),
+        (why("198.18.0.1", command=pause), "but for QUIC (UDP 443: quic.block)"),
+        (why("198.18.0.1", command=permit("198.18.0.1")), "but for QUIC (UDP 443: quic.block)"),
+    ],
+    ids=["a lease does not open encrypted DNS", "a pause does", "a command does"],
+)
+def test_which_ports_of_an_open_address_are_closed(report: WhyReport, closed: str) -> None:
+    assert closed in report.notes
