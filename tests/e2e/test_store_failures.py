@@ -51,7 +51,7 @@ class Store:
 
     def fill(self) -> None:
         """There is no room for anything more."""
-        self.ask("CONFIG", "SET", "maxmemory", "1", "maxmemory-policy", "noeviction")
+        self.ask("CONFIG", "SET", "maxmemory", "1")
 
     def empty(self) -> None:
         self.ask("CONFIG", "SET", "maxmemory", "0")

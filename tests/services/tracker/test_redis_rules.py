@@ -174,7 +174,7 @@ def test_full_it_is_told_later_and_what_was_said_holds_here(run, redis, monkeypa
 
     async def story(world: World) -> None:
         first, second = await two(world, redis)
-        redis.ask("CONFIG", "SET", "maxmemory", "1", "maxmemory-policy", "noeviction")
+        redis.ask("CONFIG", "SET", "maxmemory", "1")
         first.say("ads.example", allowed=False, seconds=100)
         await asyncio.sleep(0.2)
         first.store.tidy(1)

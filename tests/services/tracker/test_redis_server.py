@@ -79,7 +79,8 @@ def test_a_password(redis: RealServer, user: str, said: str) -> None:
 
 
 def test_a_user_with_few_rights_is_enough_and_with_fewer_is_told_what_it_needs(redis: RealServer) -> None:
-    rights = ["~netstack:*", "&netstack:*", "+@read", "+@write", "+@scripting", "+@pubsub", "+ping", "+info"]
+    keys = ["~netstack:*", "resetchannels", "&netstack:*"]
+    rights = [*keys, "+@read", "+@write", "+@scripting", "+@pubsub", "+ping", "+info"]
     redis.ask("ACL", "SETUSER", "tracker", "on", ">secret", *rights)
     server = RedisServer(f"unix://tracker:secret@{redis.path}")
     assert trouble(server) == ""
