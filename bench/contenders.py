@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -60,30 +60,34 @@ def pasta(world: World) -> Running:
     return Running(namespace, process.pid)
 
 
-def netstack(world: World) -> Running:
-    """`netstack exec`, with a command that hands its network namespace to us and waits."""
+def netstack(world: World, name: str = "netstack", options: Sequence[str] = ()) -> Running:
+    """`netstack exec`, with a command that hands its network namespace to us and waits.
+
+    name tells several in one world apart; options are further ones of the command line.
+    """
     program = shutil.which("netstack", path=str(Path(sys.executable).parent))
     if program is None:
         raise WorldError(f"no netstack beside {sys.executable}: install the project into this environment first")
-    meeting = world.directory / "namespace.sock"
+    meeting = world.directory / f"{name}.sock"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(meeting))
         listener.listen()
         listener.settimeout(0.2)
         hold = [sys.executable, str(Path(__file__).with_name("hold.py")), str(meeting)]
-        options = ["--run-dir", str(world.directory / "run"), "-s", 'allow.networks=["198.18.0.0/15"]']
-        process = world.start(world.host, [program, "exec", *options, "--", *hold], log="netstack.log")
-        number = _receive_namespace(listener, process, world)
+        allow = ["-s", 'allow.networks=["198.18.0.0/15"]']
+        command = [program, "exec", "--run-dir", str(world.directory / f"{name}.run"), *allow, *options, "--", *hold]
+        process = world.start(world.host, command, log=f"{name}.log")
+        number = _receive_namespace(listener, process, world, f"{name}.log")
     return Running(Path(f"/proc/{os.getpid()}/fd/{number}"), process.pid)
 
 
-def _receive_namespace(listener: socket.socket, process: subprocess.Popen[str], world: World) -> int:
+def _receive_namespace(listener: socket.socket, process: subprocess.Popen[str], world: World, log: str) -> int:
     for _ in range(50):
         try:
             connection, _ = listener.accept()
         except TimeoutError:
             if process.poll() is not None:
-                raise WorldError(f"netstack ended: {world.tail('netstack.log')}") from None
+                raise WorldError(f"netstack ended: {world.tail(log)}") from None
             continue
         with connection:
             connection.settimeout(5)
@@ -91,7 +95,7 @@ def _receive_namespace(listener: socket.socket, process: subprocess.Popen[str], 
         descriptors = array.array("i")
         descriptors.frombytes(ancillary[0][2])
         return descriptors[0]
-    raise WorldError(f"netstack ran no command within 10 s: {world.tail('netstack.log')}")
+    raise WorldError(f"netstack ran no command within 10 s: {world.tail(log)}")
 
 
 CONTENDERS: Final[dict[str, Callable[[World], Running]]] = {
