@@ -21,7 +21,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median, quantiles
@@ -97,8 +97,8 @@ def main() -> int:
         print("bench: interrupted; everything is taken down", file=sys.stderr)
         return 130
     print(
-        f"Linux {platform.release()}, {os.cpu_count()} cores: medians of {options.rounds} rounds of {options.seconds} s; "
-        f"latencies at {options.rate:,} q/s\n"
+        f"Linux {platform.release()}, {os.cpu_count()} cores: medians of {options.rounds} rounds of "
+        f"{options.seconds} s; latencies at {options.rate:,} q/s\n"
     )
     print(table(figures), flush=True)
     for figure in figures:
@@ -188,7 +188,7 @@ class _Round:
     def hits(self, resolver: Resolver) -> Found:
         self._ask(resolver, self._hit_names(), ["-n", "1"])
         load, cost = self._costing(resolver, self._hit_names(), ["-l", str(self._seconds)])
-        return {"hits": (load.rate, load.problem), **cost("hits cost", load)}
+        return {"hits": (load.rate, load.problem)} | _found("hits cost", cost)
 
     def latency(self, resolver: Resolver) -> Found:
         load = self._ask(resolver, self._hit_names(), ["-l", str(self._seconds), "-Q", str(self._rate), "-v"])
@@ -201,10 +201,10 @@ class _Round:
     def misses(self, resolver: Resolver) -> Found:
         names = [f"miss{one}.{ZONE} A" for one in itertools.islice(self._misses, _SLICE)]
         load, cost = self._costing(resolver, names, ["-n", "1", "-l", str(self._seconds)])
-        return {"misses": (load.rate, load.problem), **cost("misses cost", load)}
+        return {"misses": (load.rate, load.problem)} | _found("misses cost", cost)
 
     def lease(self, resolver: Resolver) -> Found:
-        if resolver.port != 53:  # noqa: PLR2004 - the others lease nothing
+        if resolver.port != 53:
             return {}
         count = _LOW * self._seconds
         # One query of each kind in turn, so that both see the same machine.
@@ -225,15 +225,13 @@ class _Round:
     def _hit_names(self) -> list[str]:
         return [f"hit{one}.{ZONE} A" for one in self._random.sample(range(HITS), HITS)]
 
-    def _costing(self, resolver: Resolver, names: Sequence[str], options: Sequence[str]):  # type: ignore[no-untyped-def]
+    def _costing(self, resolver: Resolver, names: Sequence[str], options: Sequence[str]) -> tuple[Load, float | None]:
+        """The load, and CPU time of our processes in microseconds for each answer."""
         before = cpu.of_tree(resolver.forwarder) if resolver.forwarder else 0.0
         load = self._ask(resolver, names, options)
-        used = cpu.of_tree(resolver.forwarder) - before if resolver.forwarder else 0.0
-
-        def cost(key: str, load: Load) -> Found:
-            return {key: (used / load.answers * 1e6, "")} if resolver.forwarder else {}
-
-        return load, cost
+        if resolver.forwarder is None:
+            return load, None
+        return load, (cpu.of_tree(resolver.forwarder) - before) / load.answers * 1e6
 
     def _ask(self, resolver: Resolver, names: Sequence[str], options: Sequence[str]) -> Load:
         return parse_dnsperf(self._run(resolver, names, options))
@@ -252,9 +250,13 @@ class _Round:
         return done.stdout
 
 
+def _found(key: str, value: float | None) -> Found:
+    return {} if value is None else {key: (value, "")}
+
+
 def _quantiles(load: Load) -> tuple[float, float]:
     """p50 and p99, in milliseconds."""
-    if len(load.latencies) < 100:  # noqa: PLR2004 - no p99 otherwise
+    if len(load.latencies) < 100:
         raise WorkloadError(f"only {len(load.latencies)} answers")
     cuts = quantiles(load.latencies, n=100)
     return cuts[49] * 1e3, cuts[98] * 1e3

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 import msgpack
 
-VERSION: Final = 4
+VERSION: Final = 5
 
 Traced = list[list[int]]
 """Which packets of a batch are being traced: pairs of index and trace id."""
@@ -143,7 +143,8 @@ class Learn(NamedTuple):
     """dns_filter -> tracker: this name was answered with these addresses; lease them, then tell me.
 
     ttl is the smallest TTL of the records along the chain, in seconds; client is the address that asked; chain are the
-    names that this one is an alias of, in order (CNAME).
+    names that this one is an alias of, in order (CNAME). The leases are to last for spare seconds more than the answer
+    needs, so that the same answer given once more within that time has its leases already.
     """
 
     request: int
@@ -153,15 +154,21 @@ class Learn(NamedTuple):
     client: bytes
     trace_id: int
     chain: list[str]
+    spare: int = 0
 
 
 class Learned(NamedTuple):
-    """tracker -> dns_filter: the leases are stored (or not, with the reason); hand out no TTL above max_ttl seconds."""
+    """tracker -> dns_filter: the leases are stored (or not, with the reason); hand out no TTL above max_ttl seconds.
+
+    lease is for how many seconds they were stored, which holds for as long as Confirmed says; 0.0 where nothing is to
+    be built on it.
+    """
 
     request: int
     ok: bool
     reason: str
     max_ttl: int
+    lease: float = 0.0
 
 
 class Check(NamedTuple):
@@ -282,6 +289,26 @@ class NameRules(NamedTuple):
     lenient: bool
 
 
+class Confirm(NamedTuple):
+    """dns_filter -> tracker, several times a second: do the leases that you told me of still stand?
+
+    asked is its time, which comes back.
+    """
+
+    asked: float
+
+
+class Confirmed(NamedTuple):
+    """tracker -> dns_filter, to a Confirm, with its `asked`, and with 0.0 at each ending of leases.
+
+    Where instance and epoch are the same as in the last one, no lease was ended before its time since the Learned.
+    """
+
+    asked: float
+    instance: str
+    epoch: int
+
+
 class NameRefused(NamedTuple):
     """dns_filter -> tracker: this client was refused this name, for `netstack why`: the reason's slug, and details."""
 
@@ -360,6 +387,8 @@ Message = (
     | NameRefused
     | Opened
     | Astray
+    | Confirm
+    | Confirmed
 )
 _KINDS: Final[tuple[type[Any], ...]] = get_args(Message)
 _NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS)}

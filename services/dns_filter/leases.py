@@ -2,13 +2,25 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from netstack.packet.reason import Reason
 from netstack.runtime.namerulings import NameRulings
 from netstack.runtime.service import Runtime
-from netstack.wire.messages import VERSION, Join, Joined, Learn, Learned, Message, NameRefused, NameRules
+from netstack.wire.messages import (
+    VERSION,
+    Confirm,
+    Confirmed,
+    Join,
+    Joined,
+    Learn,
+    Learned,
+    Message,
+    NameRefused,
+    NameRules,
+)
 
 ANSWER_WITHIN: Final = 2.0
 """Seconds; a tracker that was killed is back within two, and a stub resolver asks again after five (resolv.conf(5))."""
@@ -20,6 +32,10 @@ MAX_WAITING: Final = 4096
 _HIGH_WATER: Final = 1024  # messages on each side of the link
 _SWEEP: Final = 0.1  # seconds between looks at overdue requests
 _JOIN: Final = 1.0  # seconds
+_CONFIRM: Final = 0.25  # seconds
+CONFIRMED_FOR: Final = 1.0
+"""Seconds after it was asked for which the tracker's word that no lease was ended holds; less than ANSWER_WITHIN, in
+which an acknowledgement may be overtaken by an ending as well."""
 
 _log = logging.getLogger(__name__)
 
@@ -30,6 +46,21 @@ class Confirmation(NamedTuple):
     ok: bool
     max_ttl: int
     reason: str
+    lease: float = 0.0
+    """Seconds for which they were stored, where that may be remembered until on_ending."""
+
+
+class Wanted(NamedTuple):
+    """Addresses that are to be leased, and for what."""
+
+    names: Sequence[str]
+    """The one that was asked, and those that it is an alias of, in order."""
+    addresses: Sequence[bytes]
+    ttl: int
+    client: bytes
+    trace_id: int
+    spare: int = 0
+    """Seconds by which the leases are to last longer."""
 
 
 class _Pending(NamedTuple):
@@ -48,6 +79,10 @@ class Leases:
         self._numbers = itertools.count(1)
         self._pending: dict[int, _Pending] = {}
         self._instance = ""
+        self._ending = ("", 0)
+        self._confirmed_at = -math.inf
+        self.on_ending: Callable[[], None] = lambda: None
+        """Called when some lease may have been ended before its time."""
         self.rulings = NameRulings()
         """What commands allowed and denied."""
         self.lenient = False
@@ -58,6 +93,7 @@ class Leases:
         )
         runtime.every(_SWEEP, self._sweep)
         runtime.every(_JOIN, self._join)
+        runtime.every(_CONFIRM, self._confirm)
         self._join()
 
     @property
@@ -65,20 +101,19 @@ class Leases:
         """How many requests wait for the tracker."""
         return len(self._pending)
 
-    def learn(
-        self, names: Sequence[str], addresses: Sequence[bytes], ttl: int, client: bytes, trace_id: int,
-        then: Callable[[Confirmation], None],
-    ) -> None:  # fmt: skip
-        """Have addresses leased; `then` is called once, within ANSWER_WITHIN seconds, with what came of it.
+    def stand(self, now: float) -> bool:
+        """Whether the tracker has said lately that what it confirmed since the last on_ending still holds."""
+        return now - self._confirmed_at < CONFIRMED_FOR
 
-        names are the one that was asked and those that it is an alias of, in order.
-        """
+    def learn(self, wanted: Wanted, then: Callable[[Confirmation], None]) -> None:
+        """Have addresses leased; `then` is called once, within ANSWER_WITHIN seconds, with what came of it."""
         if self._peer.waiting >= MAX_WAITING or len(self._pending) >= MAX_PENDING:
             then(Confirmation(ok=False, max_ttl=0, reason="the tracker is behind"))
             return
         number = next(self._numbers)
         self._pending[number] = _Pending(self._clock() + ANSWER_WITHIN, then)
-        self._peer.send(Learn(number, names[0], list(addresses), ttl, client, trace_id, list(names[1:])))
+        names, addresses, ttl, client, trace_id, spare = wanted
+        self._peer.send(Learn(number, names[0], list(addresses), ttl, client, trace_id, list(names[1:]), spare))
 
     def refused(self, name: str, client: bytes, reason: Reason, detail: str) -> None:
         """A client was refused a name; best effort, for `netstack why`."""
@@ -90,11 +125,24 @@ class Leases:
         if not self._peer.congested:
             self._peer.send(Join(VERSION, self._runtime.stage, self._runtime.worker, 0))
 
+    def _confirm(self) -> None:
+        if self._instance and not self._peer.congested:
+            self._peer.send(Confirm(self._clock()))
+
+    def _confirmed(self, message: Confirmed) -> None:
+        ending = (message.instance, message.epoch)
+        if ending != self._ending:
+            self._ending = ending
+            self.on_ending()
+        self._confirmed_at = max(self._confirmed_at, message.asked)
+
     def _received(self, message: Message) -> None:
         if isinstance(message, Learned):
             pending = self._pending.pop(message.request, None)
             if pending is not None:  # else it came too late: that client was refused, and the leases do no harm
-                pending.then(Confirmation(message.ok, message.max_ttl, message.reason))
+                pending.then(Confirmation(message.ok, message.max_ttl, message.reason, message.lease))
+        elif isinstance(message, Confirmed):
+            self._confirmed(message)
         elif isinstance(message, Joined):
             self._joined(message)
         elif isinstance(message, NameRules):

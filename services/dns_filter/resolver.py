@@ -16,7 +16,8 @@ from netstack.runtime.service import Runtime
 from services.dns_filter import message as dns
 from services.dns_filter.answer import Answer
 from services.dns_filter.cache import Cache, Hit
-from services.dns_filter.leases import Confirmation, Leases
+from services.dns_filter.leased import Leased
+from services.dns_filter.leases import Confirmation, Leases, Wanted
 from services.dns_filter.local import answer_to_any, refusal
 from services.dns_filter.message import name_text
 from services.dns_filter.policy import Policy
@@ -59,7 +60,12 @@ class Resolver:
         self._stale = runtime.config.dns.serve_stale
         self._serves_stale = self._stale > 0
         self._cache = self._new_cache()
-        self._audits = runtime.config.whitelist.mode == "audit"
+        whitelist = runtime.config.whitelist
+        self._leased = Leased(whitelist.ttl, whitelist.grace)
+        # A lease for one client says nothing of others, and which names of an address are known is the newest ones.
+        self._remembers = whitelist.scope == "all" and runtime.config.tcp.sni != "enforce"
+        self._leases.on_ending = self._leased.forget
+        self._audits = whitelist.mode == "audit"
         self._leases.on_rules = self._rules_changed
         self._rules_changed()
         self._timer_armed = False
@@ -193,21 +199,34 @@ class Resolver:
         if not answer.addresses:
             self._answer(waiting, hit, _NO_LIMIT)
             return
+        ttl = _STALE_TTL if hit.is_stale else max(0, answer.lease_ttl - hit.age)
+        now = self._clock()
+        if self._leased.covers(answer, ttl, now) and self._leases.stand(now):
+            self._hops(waiting, "leased already", now, f"{len(answer.addresses)} addresses")
+            self._answer(waiting, hit, self._leased.max_ttl(ttl))
+            return
+        self._ask_tracker(waiting, hit, ttl, now)
+
+    def _ask_tracker(self, waiting: Sequence[Asked], hit: Hit, ttl: int, now: float) -> None:
+        """Have the addresses leased, for each client by itself."""
+        answer = hit.answer
         by_client: dict[bytes, list[Asked]] = {}
         for asked in waiting:
             by_client.setdefault(asked.client.address, []).append(asked)
         names = list(map(name_text, answer.names))
-        ttl = _STALE_TTL if hit.is_stale else max(0, answer.lease_ttl - hit.age)
+        spare = self._leased.spare if self._remembers else 0
         for client, group in by_client.items():
             trace_id = next((asked.client.trace_id for asked in group if asked.client.trace_id), 0)
-            then = partial(self._confirmed, group, hit, time.monotonic())
-            self._leases.learn(names, answer.addresses, ttl, client, trace_id, then)
+            then = partial(self._confirmed, group, hit, now)
+            self._leases.learn(Wanted(names, answer.addresses, ttl, client, trace_id, spare), then)
 
     def _confirmed(self, waiting: Sequence[Asked], hit: Hit, asked_at: float, confirmation: Confirmation) -> None:
         """The tracker has stored the leases, or has not."""
         count = len(hit.answer.addresses)
         self._hops(waiting, "asked tracker", asked_at, f"{count} addresses {confirmation.reason}".strip())
         if confirmation.ok:
+            if self._remembers and confirmation.lease:
+                self._leased.remember(hit.answer, asked_at + confirmation.lease)
             self._answer(waiting, hit, confirmation.max_ttl)
             return
         if confirmation.reason == Reason.NAME_DENIED:  # by a command, after the answer was looked at

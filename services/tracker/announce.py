@@ -1,11 +1,12 @@
 """What the tracker tells without being asked: leases and their endings to the forwarders, rulings to dns_filter."""
 
+import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from netstack.wire.bus import Hub, Publisher
-from netstack.wire.messages import Join, LeaseChange, NameRules
+from netstack.wire.messages import Confirm, Confirmed, Join, LeaseChange, NameRules
 from services.tracker.policy import Policy
 from services.tracker.store import Store
 
@@ -28,6 +29,8 @@ class Announcer:
         self._store = store
         self._policy = policy
         self._shared = shared
+        self.instance = secrets.token_hex(8)
+        """Of this tracker, another one after each restart."""
         # Above every epoch of the tracker before this one, since CLOCK_MONOTONIC only grows.
         self.epoch = int(clock() * 1e6)
         """Of the last ending."""
@@ -54,12 +57,16 @@ class Announcer:
         change = LeaseChange(list(addresses), [], 0.0 if cut else -1.0, self.epoch)
         self._endings.append((self._clock(), change))
         self.changes.publish(LEASE_TOPIC, change)
+        self._tell_filters(Confirmed(0.0, self.instance, self.epoch))
+
+    def confirm(self, identity: bytes, message: Confirm) -> bool:
+        """Tell a dns_filter whether the leases that it was told of still stand."""
+        self.hub.send(identity, Confirmed(message.asked, self.instance, self.epoch))
+        return True
 
     def rules(self) -> None:
         """Tell every dns_filter what commands said of names."""
-        for identity in list(self._filters):
-            if not self.hub.send(identity, self._name_rules()):
-                del self._filters[identity]  # it is told when it joins again, within a second
+        self._tell_filters(self._name_rules())
 
     def catch_up(self, identity: bytes, join: Join) -> None:
         """Say what whoever joins has to know before it is told that it has joined."""
@@ -71,6 +78,11 @@ class Announcer:
             if missed and missed[0][0] < self._clock() - _MISSED_AFTER:
                 for _, change in missed:
                     self.hub.send(identity, change)
+
+    def _tell_filters(self, message: NameRules | Confirmed) -> None:
+        for identity in list(self._filters):
+            if not self.hub.send(identity, message):
+                del self._filters[identity]  # it is told when it joins, or asks, again: within a second
 
     def _name_rules(self) -> NameRules:
         rules = self._policy.commanded

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from netstack.runtime.values import parse_allowed_network
 from netstack.wire.messages import (
     VERSION,
     Check,
+    Confirm,
     Explain,
     Forbid,
     Join,
@@ -92,7 +92,6 @@ class Tracker:
         self._keep_rules = keep_rules
         self._withheld = Leases(_MAX_WITHHELD)
         self._lately = RefusedTable()
-        self._instance = secrets.token_hex(8)
         self._announce = Announcer(self._clock, store, policy, shared=self._config.scope == "all")
         self._refused: dict[bytes, None] = {}
         self._work = 0
@@ -104,6 +103,7 @@ class Tracker:
             Check: self._on_check,
             Touch: self._on_touch,
             NameRefused: self._on_name_refused,
+            Confirm: self._announce.confirm,
             **dict.fromkeys((Revoke, ListLeases, Explain, Forbid, Permit, Pause), self._on_command),
         }
         quic = Quic(runtime.config.quic.block, runtime.config.quic.ports)
@@ -182,12 +182,12 @@ class Tracker:
             self._refused[identity] = None
             if len(self._refused) > _MAX_REFUSED:
                 del self._refused[next(iter(self._refused))]
-        self._send(identity, Joined(VERSION, self._instance, self._announce.epoch))
+        self._send(identity, Joined(VERSION, self._announce.instance, self._announce.epoch))
 
     def _on_learn(self, identity: bytes, learn: Learn) -> bool:
         name = normalize(learn.name)
         too_long = max(map(len, (learn.name, *learn.chain))) > _MAX_NAME or len(learn.chain) > _MAX_CHAIN
-        if learn.ttl < 0 or len(learn.addresses) > MAX_SIBLINGS or too_long:
+        if min(learn.ttl, learn.spare) < 0 or len(learn.addresses) > MAX_SIBLINGS or too_long:
             return False
         if self._work >= _MAX_WORK:
             self._counters.drop(Reason.QUEUE_FULL)
@@ -200,7 +200,7 @@ class Tracker:
         chain = tuple(map(normalize, learn.chain))
         grant = self._policy.grant(name, learn.addresses, chain, at)
         whole = lease_seconds(learn.ttl, self._config.ttl, self._config.grace)
-        seconds = min(whole, grant.at_most)
+        seconds = min(whole + min(learn.spare, whole), grant.at_most)
         max_ttl = min(max_client_ttl(whole, self._config.grace), max(1, int(min(seconds, whole)) - 1))
         origin = Origin(grant.rule, learn.client, chain, time.time(), alone=self._config.scope == "client")
         if grant.refused:
@@ -208,6 +208,7 @@ class Tracker:
         if grant.withheld:
             self._withhold(name, grant.withheld, seconds)
         reason = Reason.NAME_DENIED.value if grant.denied else ""
+        epoch = self._announce.epoch
         try:
             if grant.leased:
                 async with asyncio.timeout(ANSWER_WITHIN):
@@ -225,7 +226,9 @@ class Tracker:
         else:
             self._learned += 1
             self._announce.leased(grant.leased, seconds)
-        self._send(identity, Learned(learn.request, not reason, reason, max_ttl))
+        # What was revoked while the store was asked may be among these.
+        lease = float(seconds) if not reason and epoch == self._announce.epoch else 0.0
+        self._send(identity, Learned(learn.request, not reason, reason, max_ttl, lease))
         if learn.trace_id:
             outcome = reason or f"{len(grant.leased)} addresses"
             self._runtime.trace.hop(learn.trace_id, "learned", at=at, detail=f"{name} {outcome}")

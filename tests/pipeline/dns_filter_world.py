@@ -18,6 +18,8 @@ from netstack.packet import datagram
 from netstack.wire.bus import Bus
 from netstack.wire.messages import (
     VERSION,
+    Confirm,
+    Confirmed,
     FromTun,
     Heartbeat,
     Hello,
@@ -180,6 +182,9 @@ class World:
     def _tracker_heard(self, identity: bytes, message: Message) -> None:
         if isinstance(message, Join):
             self._tracker.send(identity, Joined(VERSION, "one", 0))
+            return
+        if isinstance(message, Confirm):
+            self._tracker.send(identity, Confirmed(message.asked, "one", 0))
             return
         self.said.append(message)
         if isinstance(message, Learn) and self.tracker != "silent":

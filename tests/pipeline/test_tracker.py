@@ -172,7 +172,7 @@ def test_learn_check_touch_revoke(run) -> None:
         assert isinstance(joined, Joined)
         assert joined.version == VERSION
         assert (await world.check(WEB)).reason == "not-whitelisted"
-        assert await world.learn("www.example", WEB, SIBLING) == Learned(1, True, "", 240)
+        assert await world.learn("www.example", WEB, SIBLING) == Learned(1, True, "", 240, 300.0)
         assert (await world.change())[:3] == ([WEB, SIBLING], ["www.example"], 300.0)
         verdict = await world.check(WEB)
         assert verdict[1:4] == (True, "", ["www.example"])

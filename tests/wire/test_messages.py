@@ -15,6 +15,8 @@ from netstack.wire.messages import (
     Bye,
     Check,
     Closed,
+    Confirm,
+    Confirmed,
     Drain,
     Explain,
     Forbid,
@@ -63,8 +65,8 @@ EXAMPLES: dict[int, Message] = {
     8: Closed([bytes(12)]),
     9: Join(1, "udp_fwd", "udp_fwd-1", 4),
     10: Joined(1, "3f9a", 5),
-    11: Learn(7, "www.example.com", [FOUR, SIX], 60, FOUR, 0, ["cdn.example.net"]),
-    12: Learned(7, ok=True, reason="", max_ttl=240),
+    11: Learn(7, "www.example.com", [FOUR, SIX], 60, FOUR, 0, ["cdn.example.net"], 30),
+    12: Learned(7, ok=True, reason="", max_ttl=240, lease=330.0),
     13: Check(8, FOUR, SIX, 65535, 255, 1),
     14: Verdict(8, allowed=False, reason="not-whitelisted", names=[], expires_in=0.0, epoch=5),
     15: Touch([FOUR, SIX]),
@@ -83,6 +85,8 @@ EXAMPLES: dict[int, Message] = {
     28: NameRefused("ads.example.com", FOUR, "name-denied", "deny.names"),
     29: Opened([bytes(12), bytes(36)]),
     30: Astray([b"\x00packet", b""]),
+    31: Confirm(12.5),
+    32: Confirmed(12.5, "3f9a", 5),
 }
 """By the number on the wire."""
 

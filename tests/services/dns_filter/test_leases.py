@@ -6,7 +6,7 @@ import pytest
 
 from netstack.packet.reason import Reason
 from services.dns_filter import leases as module
-from services.dns_filter.leases import Confirmation, Leases
+from services.dns_filter.leases import Confirmation, Leases, Wanted
 from tests.services.dns_filter.messages import address
 from tests.services.dns_filter.tracker_link import World, run, until
 
@@ -18,7 +18,7 @@ class Told(list[Confirmation]):
     """What `then` was called with."""
 
     def ask(self, leases: Leases, name: str = "www.example.com") -> None:
-        leases.learn([name, "cdn.example"], [WEB], 60, CLIENT, 7, self.append)
+        leases.learn(Wanted([name, "cdn.example"], [WEB], 60, CLIENT, 7, 30), self.append)
 
 
 def test_tracker_is_told_and_its_word_comes_back() -> None:
@@ -27,7 +27,7 @@ def test_tracker_is_told_and_its_word_comes_back() -> None:
         told.ask(leases)
         assert leases.pending == 1
         learn = await world.learn()
-        assert learn[1:] == ("www.example.com", [WEB], 60, CLIENT, 7, ["cdn.example"])
+        assert learn[1:] == ("www.example.com", [WEB], 60, CLIENT, 7, ["cdn.example"], 30)
         await until(lambda: told)
         assert told == [Confirmation(ok=True, max_ttl=240, reason="")]
         assert leases.pending == 0
@@ -114,3 +114,24 @@ def test_tracker_of_another_version_is_not_used(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.ERROR):
         run(story)
     assert "tracker speaks version" in caplog.text
+
+
+def test_the_tracker_is_asked_again_and_again_whether_leases_stand_and_says_when_one_was_ended() -> None:
+    async def story(world: World) -> None:
+        leases = Leases(world.runtime, lambda: None)
+        endings: list[None] = []
+        leases.on_ending = lambda: endings.append(None)
+        assert not leases.stand(world.runtime.loop.time())
+        await until(lambda: leases.stand(world.runtime.loop.time()))
+        assert len(endings) == 1, "nothing is known of a tracker that was not heard of before"
+        asked = world.runtime.loop.time()
+        await until(lambda: leases.stand(asked + module.CONFIRMED_FOR - 0.01))
+        assert len(endings) == 1
+        world.confirms = False
+        world.end()
+        await until(lambda: len(endings) == 2)
+        assert not leases.stand(world.runtime.loop.time() + module.CONFIRMED_FOR), "that is no word of now"
+        world.instance, world.confirms = "two", True
+        await until(lambda: len(endings) == 3)
+
+    run(story)

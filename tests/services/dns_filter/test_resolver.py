@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from netstack.runtime.config import Config, Deny, Dns, Whitelist
+from netstack.runtime.config import Config, Deny, Dns, Tcp, Whitelist
 from services.dns_filter import cache
 from services.dns_filter import resolver as module
 from services.dns_filter.leases import Leases
@@ -465,6 +465,86 @@ def test_audit_counts_what_it_lets_through() -> None:
         assert world.runtime.counters.drops == {}
 
     run(story, Config(whitelist=Whitelist(mode="audit"), deny=Deny(names=["example.com"])))
+
+
+async def confirmed(asker: Asker) -> None:
+    """The tracker has been heard of."""
+    await until(lambda: asker.leases.stand(asyncio.get_running_loop().time()))
+
+
+def test_what_is_leased_for_long_enough_is_given_out_again_at_once() -> None:
+    async def story(world: World) -> None:
+        asker = Asker(world, Told())
+        world.lease = 330.0
+        await confirmed(asker)
+        asker.send(ask())
+        assert (await world.learn()).spare == 30
+        await asker.replies(1)
+        world.acknowledges = False
+        asker.send(ask(number=2), port=5001)
+        assert texts(asker.got[1]) == ["www.example.com. 60 A 198.18.1.1"]
+        assert world.learned.empty()
+        assert asker.resolver.in_flight == 0
+
+    run(story)
+
+
+def test_after_a_lease_was_ended_the_tracker_is_asked_again() -> None:
+    async def story(world: World) -> None:
+        asker = Asker(world, Told())
+        world.lease = 330.0
+        await confirmed(asker)
+        asker.send(ask())
+        await world.learn()
+        await asker.replies(1)
+        forgotten = asyncio.Event()
+        forget, asker.leases.on_ending = asker.leases.on_ending, forgotten.set
+        world.end()
+        await asyncio.wait_for(forgotten.wait(), 5)
+        forget()
+        world.acknowledges = False
+        asker.send(ask(number=2))
+        learn = await world.learn()
+        assert len(asker.got) == 1
+        world.answer(learn.request)
+        await asker.replies(2)
+
+    run(story)
+
+
+def test_without_news_of_the_tracker_what_it_said_is_not_built_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.dns_filter.leases.CONFIRMED_FOR", 0.3)
+
+    async def story(world: World) -> None:
+        asker = Asker(world, Told())
+        world.lease = 330.0
+        await confirmed(asker)
+        asker.send(ask())
+        await world.learn()
+        await asker.replies(1)
+        world.confirms = world.acknowledges = False
+        await until(lambda: not asker.leases.stand(asyncio.get_running_loop().time()))
+        asker.send(ask(number=2))
+        await world.learn()
+        assert len(asker.got) == 1
+
+    run(story)
+
+
+@pytest.mark.parametrize(
+    "config", [Config(whitelist=Whitelist(scope="client")), Config(tcp=Tcp(sni="enforce"))], ids=["scope", "sni"]
+)
+def test_where_more_than_the_address_matters_each_answer_is_leased_anew(config: Config) -> None:
+    async def story(world: World) -> None:
+        asker = Asker(world, Told())
+        world.lease = 330.0
+        await confirmed(asker)
+        for number in (1, 2):
+            asker.send(ask(number=number))
+            assert (await world.learn()).spare == 0
+            await asker.replies(number)
+
+    run(story, config)
 
 
 def test_aliases_are_told_to_the_tracker_in_their_order() -> None:

@@ -9,7 +9,18 @@ from pathlib import Path
 from netstack.runtime.config import Config
 from netstack.runtime.service import Runtime
 from netstack.wire.bus import Bus
-from netstack.wire.messages import VERSION, Join, Joined, Learn, Learned, Message, NameRefused, NameRules
+from netstack.wire.messages import (
+    VERSION,
+    Confirm,
+    Confirmed,
+    Join,
+    Joined,
+    Learn,
+    Learned,
+    Message,
+    NameRefused,
+    NameRules,
+)
 from netstack.wire.topology import Topology
 
 WITHIN = 5.0  # seconds for anything that should happen
@@ -24,6 +35,10 @@ class World:
         self.version = VERSION
         self.instance = "one"
         self.acknowledges = True
+        self.confirms = True
+        self.epoch = 0
+        self.lease = 0.0
+        """Seconds that it says leases last."""
         self.joins = 0
         self.learned: asyncio.Queue[Learn] = asyncio.Queue()
         self.refused: asyncio.Queue[NameRefused] = asyncio.Queue()
@@ -32,11 +47,16 @@ class World:
         return await asyncio.wait_for(self.learned.get(), WITHIN)
 
     def answer(self, request: int, *, ok: bool = True, reason: str = "", max_ttl: int = 240) -> None:
-        assert self.hub.send(b"dns_filter-1", Learned(request, ok, reason, max_ttl))
+        assert self.hub.send(b"dns_filter-1", Learned(request, ok, reason, max_ttl, self.lease))
 
     def join(self) -> None:
         """Greet, as a tracker does that is asked to."""
         assert self.hub.send(b"dns_filter-1", Joined(self.version, self.instance, 0))
+
+    def end(self) -> None:
+        """Some lease was ended."""
+        self.epoch += 1
+        assert self.hub.send(b"dns_filter-1", Confirmed(0.0, self.instance, self.epoch))
 
     def rule(self, *, allowed: tuple[str, ...] = (), denied: tuple[str, ...] = (), lenient: bool = False) -> None:
         """Say what commands said."""
@@ -46,6 +66,9 @@ class World:
         if isinstance(message, Join):
             self.joins += 1
             self.join()
+        elif isinstance(message, Confirm):
+            if self.confirms:
+                self.hub.send(b"dns_filter-1", Confirmed(message.asked, self.instance, self.epoch))
         elif isinstance(message, NameRefused):
             self.refused.put_nowait(message)
         elif isinstance(message, Learn):

@@ -14,6 +14,7 @@ from netstack.wire.bus import Bus
 from netstack.wire.messages import (
     VERSION,
     Check,
+    Confirmed,
     Join,
     Joined,
     Learn,
@@ -38,8 +39,16 @@ class Forwarder:
 
     def __init__(self, bus: Bus, topology: Topology, name: str) -> None:
         self.heard: asyncio.Queue[Message] = asyncio.Queue()
-        self._peer = bus.peer(topology.whitelist, name, self.heard.put_nowait)
+        self.confirmed: asyncio.Queue[Confirmed] = asyncio.Queue()
+        """What comes at each ending beside answers."""
+        self._peer = bus.peer(topology.whitelist, name, self._heard)
         self._requests = 0
+
+    def _heard(self, message: Message) -> None:
+        if isinstance(message, Confirmed):
+            self.confirmed.put_nowait(message)
+        else:
+            self.heard.put_nowait(message)
 
     def say(self, message: Message) -> None:
         self._peer.send(message)
@@ -61,9 +70,10 @@ class Forwarder:
         trace_id: int = 0,
         chain: tuple[str, ...] = (),
         client: bytes = CLIENT,
+        spare: int = 0,
     ) -> Learned:
         self._requests += 1
-        self.say(Learn(self._requests, name, list(addresses), ttl, client, trace_id, list(chain)))
+        self.say(Learn(self._requests, name, list(addresses), ttl, client, trace_id, list(chain), spare))
         learned = await self.hear()
         assert isinstance(learned, Learned)
         assert learned.request == self._requests

@@ -2,7 +2,16 @@
 
 import asyncio
 
-from netstack.wire.messages import VERSION, Join, Joined, LeaseChange, Message, NameRules
+from netstack.wire.messages import (
+    VERSION,
+    Confirm,
+    Confirmed,
+    Join,
+    Joined,
+    LeaseChange,
+    Message,
+    NameRules,
+)
 from services.tracker import announce as module
 from services.tracker.announce import Announcer
 from services.tracker.leases import Origin
@@ -49,6 +58,18 @@ class Setting:
         self.links.sent.clear()
         self.announcer.catch_up(FWD, Join(VERSION, stage, "x", epoch))
         return [message for _, message in self.links.sent]
+
+
+def test_a_dns_filter_hears_of_each_ending_and_whenever_it_asks() -> None:
+    one = Setting()
+    one.join("dns_filter", 0)
+    one.links.sent.clear()
+    before = one.announcer.epoch
+    one.announcer.ended([A], cut=False)
+    assert one.links.sent == [(FWD, Confirmed(0.0, one.announcer.instance, before + 1))]
+    assert one.announcer.confirm(FILTER, Confirm(12.5))
+    assert one.links.sent[1:] == [(FILTER, Confirmed(12.5, one.announcer.instance, before + 1))]
+    assert one.announcer.instance != Setting().announcer.instance
 
 
 def test_forwarders_hear_of_leases_on_which_they_may_decide_by_themselves() -> None:

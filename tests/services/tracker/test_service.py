@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+from typing import Any
 
 import pytest
 
 from netstack.packet.reason import Reason
 from netstack.wire.messages import VERSION, Bye, Check, Learn, Message, Revoke, Touch, Verdict
+from services.tracker.memory import MemoryStore
 from tests.services.tracker.links import CLIENT, TCP, World, run
 
 UDP = 17
@@ -32,7 +34,7 @@ def test_an_address_is_reached_after_it_was_an_answer_and_not_before() -> None:
         before = await world.fwd.check(WEB)
         assert before[1:5] == (False, "not-whitelisted", [], 0.0)
         learned = await world.dns.learn("WWW.Example.", WEB, WEB_6, ttl=60)
-        assert learned[1:] == (True, "", 240)
+        assert learned[1:] == (True, "", 240, 300.0)
         for address in (WEB, WEB_6):
             after = await world.fwd.check(address)
             assert after[1:4] == (True, "", ["www.example"])
@@ -111,11 +113,33 @@ def test_encrypted_dns_is_refused_and_never_left_to_the_forwarders() -> None:
 def test_a_resolvers_name_resolves_and_leads_nowhere() -> None:
     async def story(world: World) -> None:
         learned = await world.dns.learn("mozilla.cloudflare-dns.com", WEB, ttl=60)
-        assert learned[1:] == (True, "", 240)
+        assert learned[1:] == (True, "", 240, 300.0)
         assert (await world.fwd.check(WEB, 80)).reason == "encrypted-dns"
         assert world.changes.empty()
         await world.dns.learn("www.example", WEB)
         assert (await world.fwd.check(WEB, 80)).allowed
+
+    run(story)
+
+
+def test_a_lease_with_time_to_spare_is_as_much_longer_and_the_ttl_is_not() -> None:
+    async def story(world: World) -> None:
+        assert (await world.dns.learn("www.example", WEB, spare=30))[1:] == (True, "", 240, 330.0)
+        assert (await world.changes.get()).expires_in == 330.0
+
+    run(story)
+
+
+def test_a_lease_during_which_one_was_ended_is_not_to_be_built_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: World) -> None:
+        learn = MemoryStore.learn
+
+        async def slowly(*lease: Any) -> None:
+            await learn(*lease)
+            assert await world.cmd.revoke("198.18.0.1") == 1
+
+        monkeypatch.setattr(MemoryStore, "learn", slowly)
+        assert (await world.dns.learn("www.example", WEB, spare=30))[1:] == (True, "", 240, 0.0)
 
     run(story)
 
