@@ -7,8 +7,7 @@ record, which is between neighbours.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.dns_filter import message as dns
 from services.dns_filter.message import HEADER_LEN, MalformedMessageError, Record
@@ -23,8 +22,7 @@ _SOA_FIXED: Final = 20  # octets behind the two names of an SOA; the last four a
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer without header, question and OPT; offsets count from the first octet of `body`."""
 
     rcode: int

@@ -174,7 +174,8 @@ def name_text(name: bytes) -> str:
     at = 0
     while length := name[at]:
         label = name[at + 1 : at + 1 + length]
-        labels.append("".join(map(_character, label)))
+        is_plain = label.replace(b"-", b"").isalnum()  # of bytes: ASCII alone
+        labels.append(label.decode("ascii") if is_plain else "".join(map(_character, label)))
         at += 1 + length
     return ".".join(labels) or "."
 

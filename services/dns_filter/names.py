@@ -25,6 +25,8 @@ class NameSet:
         """The most specific pattern that covers a name (wire form, lower case); None if there is none."""
         rules = self._rules
         below = self._below
+        if not rules and not below:
+            return None
         rule = rules.get(name)
         at = 0
         while rule is None and (length := name[at]):

@@ -105,8 +105,10 @@ def _parse_question(octets: bytes, header: Header) -> Query:
         raise MalformedMessageError(f"a query of {len(octets)} octets")
     end = question_end(octets)
     question = octets[HEADER_LEN:end]
-    options = [record for record in walk(octets, end, header) if record.rtype == OPT]
-    edns, size, dnssec_ok = _edns(octets, header, question, options)
+    edns, size, dnssec_ok = False, MIN_UDP, False
+    if any(header[3:]):
+        options = [record for record in walk(octets, end, header) if record.rtype == OPT]
+        edns, size, dnssec_ok = _edns(octets, header, question, options)
     qtype, qclass = int.from_bytes(question[-4:-2], "big"), int.from_bytes(question[-2:], "big")
     return Query(
         header.id, header.flags, question, question[:-4].lower(), qtype, qclass, edns, size, dnssec_ok

@@ -19,6 +19,7 @@ EDE_NETWORK_ERROR: Final = 23
 _EDE_OPTION: Final = 15  # RFC 8914 section 2
 _MAX_TEXT: Final = 160  # octets; an error's text is never why an answer does not fit into 512
 _TTL: Final = struct.Struct("!I")
+_HEADER: Final = struct.Struct("!HHHHHH")
 
 
 def emit_answer(
@@ -31,8 +32,9 @@ def emit_answer(
     rcode = answer.rcode
     if rcode > dns.RCODE and not query.edns:
         rcode = dns.SERVFAIL  # it cannot be said without EDNS
-    errors = (*answer.errors, error) if error else answer.errors
-    opt = _opt(query, rcode, errors)
+    opt = b""  # RFC 6891 section 6.1.1: none where the query had none
+    if query.edns:
+        opt = _opt(query, rcode, (*answer.errors, error) if error else answer.errors)
     flags = dns.QR | query.flags & (dns.RD | dns.CD) | answer.flags & (dns.AA | dns.RA) | rcode & dns.RCODE
     if query.dnssec_ok or query.flags & dns.AD:
         flags |= answer.flags & dns.AD  # RFC 6840 section 5.8: only to those who said that they understand it
@@ -45,13 +47,13 @@ def emit_answer(
         an, ns, ar = len(fitting), 0, 0
         body = body[: fitting[-1]] if fitting else b""
         flags |= dns.TC
-    header = emit_header(Header(query.id, flags, 1, an, ns, ar + bool(opt)))
-    return header + query.question + _aged(body, answer.ttls, age, max_ttl) + opt
+    header = _HEADER.pack(query.id, flags, 1, an, ns, ar + bool(opt))
+    return b"".join((header, query.question, _aged(body, answer.ttls, age, max_ttl), opt))
 
 
 def emit_refusal(query: Query, rcode: int, code: int, text: str) -> bytes:
     """A reply without records, with an extended error for those who use EDNS."""
-    opt = _opt(query, rcode, (extended_error(code, text),))
+    opt = _opt(query, rcode, (extended_error(code, text),)) if query.edns else b""
     flags = dns.QR | query.flags & (dns.RD | dns.CD) | dns.RA | rcode
     return emit_header(Header(query.id, flags, 1, 0, 0, bool(opt))) + query.question + opt
 
@@ -62,18 +64,19 @@ def extended_error(code: int, text: str) -> bytes:
 
 
 def _opt(query: Query, rcode: int, errors: tuple[bytes, ...]) -> bytes:
-    if not query.edns:
-        return b""  # RFC 6891 section 6.1.1: none where the query had none
     options = b"".join(_EDE_OPTION.to_bytes(2, "big") + len(error).to_bytes(2, "big") + error for error in errors)
     return emit_opt(rcode, dnssec_ok=query.dnssec_ok, options=options)
 
 
-def _aged(body: bytes, ttls: tuple[tuple[int, int], ...], age: int, max_ttl: int) -> bytes:
-    if not age and all(ttl <= max_ttl for _, ttl in ttls):
-        return body
+def _aged(body: bytes, ttls: tuple[tuple[int, int], ...], age: int, max_ttl: int) -> bytearray:
     aged = bytearray(body)
+    octets = len(body)
+    before, value = -1, b""
     for at, ttl in ttls:
-        if at >= len(aged):
+        if at >= octets:
             break  # truncated
-        _TTL.pack_into(aged, at, max(0, min(ttl - age, max_ttl)))
-    return bytes(aged)
+        if ttl != before:  # the records of a set have the same
+            before = ttl
+            value = _TTL.pack(max(0, min(ttl - age, max_ttl)))
+        aged[at : at + 4] = value
+    return aged

@@ -118,7 +118,7 @@ class Resolver:
         hit = self._cache.get(query.key, self._clock())
         if hit is not None:
             self.cache_hits += 1
-            self._release([asked], hit)
+            self._release([asked], hit, asked_passes=rule is None)
             if hit.is_due:
                 self._refresh(query)
             return True
@@ -171,18 +171,21 @@ class Resolver:
             answer, upstream = await self._pool.ask(query, flight.deadline - _HEADSTART)
         except AllFailedError as error:
             waiting = self._bridge.end(flight.number)
-            self._hops(waiting, "asked upstream", asked_at, f"{query}: {error}")
+            self._hops(waiting, "asked upstream", asked_at, f"{query}:", error)
             self._fail(waiting, str(error), silent=error.silent)
             return
         self._cache.put(query.key, answer, self._clock())
         waiting = self._bridge.end(flight.number)
-        self._hops(waiting, "asked upstream", asked_at, f"{query} {upstream}")
+        self._hops(waiting, "asked upstream", asked_at, query, upstream)
         self._release(waiting, Hit(answer, 0))
 
-    def _release(self, waiting: Sequence[Asked], hit: Hit) -> None:
-        """Have the addresses leased for each client, then answer; at once where there are none."""
+    def _release(self, waiting: Sequence[Asked], hit: Hit, *, asked_passes: bool = False) -> None:
+        """Have the addresses leased for each client, then answer; at once where there are none, or all are leased.
+
+        asked_passes says that the asked name is known not to be denied.
+        """
         answer = hit.answer
-        rule = self._denied_by(answer.names)
+        rule = None if asked_passes and len(answer.names) == 1 else self._denied_by(answer.names)
         if rule is not None:
             if not self._policy.lenient:
                 self._deny(waiting, rule)
@@ -202,7 +205,7 @@ class Resolver:
         ttl = _STALE_TTL if hit.is_stale else max(0, answer.lease_ttl - hit.age)
         now = self._clock()
         if self._leased.covers(answer, ttl, now) and self._leases.stand(now):
-            self._hops(waiting, "leased already", now, f"{len(answer.addresses)} addresses")
+            self._hops(waiting, "leased already", now, len(answer.addresses), "addresses")
             self._answer(waiting, hit, self._leased.max_ttl(ttl))
             return
         self._ask_tracker(waiting, hit, ttl, now)
@@ -222,8 +225,7 @@ class Resolver:
 
     def _confirmed(self, waiting: Sequence[Asked], hit: Hit, asked_at: float, confirmation: Confirmation) -> None:
         """The tracker has stored the leases, or has not."""
-        count = len(hit.answer.addresses)
-        self._hops(waiting, "asked tracker", asked_at, f"{count} addresses {confirmation.reason}".strip())
+        self._hops(waiting, "asked tracker", asked_at, len(hit.answer.addresses), "addresses", confirmation.reason)
         if confirmation.ok:
             if self._remembers and confirmation.lease:
                 self._leased.remember(hit.answer, asked_at + confirmation.lease)
@@ -330,10 +332,10 @@ class Resolver:
         self._fail(self._bridge.handle_timeout(self._clock()), f"no answer within {timeout:g} s", silent=True)
         self._arm()
 
-    def _hops(self, waiting: Sequence[Asked], event: str, at: float, detail: str) -> None:
+    def _hops(self, waiting: Sequence[Asked], event: str, at: float, *detail: object) -> None:
         for asked in waiting:
             if asked.client.trace_id:
-                self._trace.hop(asked.client.trace_id, event, at=at, detail=detail)
+                self._trace.hop(asked.client.trace_id, event, at=at, detail=" ".join(map(str, detail)).strip())
 
 
 def _rebind_error(answer: Answer) -> bytes:

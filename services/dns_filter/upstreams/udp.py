@@ -10,7 +10,7 @@ from typing import Final
 from services.dns_filter.message import MAX_MESSAGE, TC, read_header
 from services.dns_filter.query import Query, answers, emit_upstream
 from services.dns_filter.upstreams.tcp import TcpTransport
-from services.dns_filter.upstreams.upstream import OnMismatch, UpstreamError, failing_as_upstream
+from services.dns_filter.upstreams.upstream import OnMismatch, UpstreamError, reason_of
 
 FIRST_WAIT: Final = 0.3
 """The share of the time there is after which a datagram is taken for lost and sent again: 1.5 of 5 s."""
@@ -52,20 +52,31 @@ class UdpTransport:
         await self._tcp.close()
 
     async def _attempt(self, address: str, query: Query, patience: float) -> bytes:
+        try:
+            return await self._exchange(address, query, patience)
+        except TimeoutError:
+            raise UpstreamError(f"no answer within {patience:.1f} s", silent=True) from None
+        except OSError as error:
+            raise UpstreamError(reason_of(error)) from None
+
+    async def _exchange(self, address: str, query: Query, patience: float) -> bytes:
+        """The answer; raises TimeoutError and OSError."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         loop = asyncio.get_running_loop()
-        async with failing_as_upstream(patience):
-            with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
-                # Connected: the kernel drops what comes from elsewhere, tells of refusals, and picks a port at random.
-                sock.connect((address, self._port))
-                exchange = _Exchange(sock, query, loop.create_future(), self._on_mismatch)
-                loop.add_reader(sock, exchange.readable)
-                try:
-                    sock.send(emit_upstream(query, exchange.query_id))
-                    return await exchange.answer
-                finally:
-                    # Before it is closed: the number is reused at once.
-                    loop.remove_reader(sock)
+        with socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+            # Connected: the kernel drops what comes from elsewhere, tells of refusals, and picks a port at random.
+            sock.connect((address, self._port))
+            exchange = _Exchange(sock, query, loop.create_future(), self._on_mismatch)
+            number = sock.fileno()  # the loop would make a text of the socket
+            loop.add_reader(number, exchange.readable)
+            timer = loop.call_later(patience, exchange.give_up)
+            try:
+                sock.send(emit_upstream(query, exchange.query_id))
+                return await exchange.answer
+            finally:
+                timer.cancel()
+                # Before it is closed: the number is reused at once.
+                loop.remove_reader(number)
 
 
 class _Exchange:
@@ -79,6 +90,10 @@ class _Exchange:
         self._socket = sock
         self._query = query
         self._on_mismatch = on_mismatch
+
+    def give_up(self) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(TimeoutError())
 
     def readable(self) -> None:
         while not self.answer.done():

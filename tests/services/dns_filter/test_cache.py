@@ -1,7 +1,5 @@
 """Answers that are kept."""
 
-from dataclasses import replace
-
 from services.dns_filter.answer import Answer, filter_answer
 from services.dns_filter.cache import Cache, Hit
 from services.dns_filter.query import emit_upstream
@@ -36,7 +34,7 @@ def test_answer_in_use_is_due_once_before_its_time_ends() -> None:
 
 def test_short_lived_answer_is_never_due() -> None:
     cache = Cache()
-    short = replace(ANSWER, cache_ttl=9)
+    short = ANSWER._replace(cache_ttl=9)
     cache.put(ASKED.key, short, 0.0)
     assert cache.get(ASKED.key, 8.9) == Hit(short, 8)
 
@@ -54,7 +52,7 @@ def test_stale_answer_is_kept_for_so_long_and_is_no_hit() -> None:
 
 def test_what_may_not_be_kept_is_not() -> None:
     cache = Cache()
-    cache.put(ASKED.key, replace(ANSWER, cache_ttl=0), 0.0)
+    cache.put(ASKED.key, ANSWER._replace(cache_ttl=0), 0.0)
     assert len(cache) == 0
 
 
