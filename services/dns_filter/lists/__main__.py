@@ -15,5 +15,5 @@ gc.disable()  # nothing that is made here refers back
 os.nice(5)  # packets go first
 try:
     compile_lists(msgspec.json.decode(sys.argv[1], type=Work))
-except OSError as error:
+except (OSError, ValueError) as error:
     sys.exit(f"lists cannot be compiled: {error}")

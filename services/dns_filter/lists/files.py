@@ -1,6 +1,6 @@
 """Compiled lists on disk: made by one process, mapped by all.
 
-    DIRECTORY/GENERATION/allow.trie allow.rules deny.trie ... report.json
+    DIRECTORY/GENERATION/allow.names allow.index allow.marks deny.names ... report.json
 
 A generation is named after what it was made of. It appears whole (rename(2)), so whoever finds it may use it, and what
 has been mapped stays usable when it is removed. A lock makes one process compile while the others wait for it.
@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import marisa_trie
 import msgspec
 
 from services.dns_filter.lists.builder import ALLOW, DENY, EXCEPT, KINDS, Builder
 from services.dns_filter.lists.lookup import Lists, Names
+from services.dns_filter.lists.table import Table
 
 MAX_OCTETS: Final = 128 << 20  # of one list; four times what a million hosts lines take
 
-_FORM: Final = 1  # of what is written here; counts into the name of a generation
+_FORM: Final = 2  # of what is written here; counts into the name of a generation
 _CHUNK: Final = 1 << 20  # octets
 _REPORT: Final = "report.json"
 _LOCK: Final = "lock"
@@ -121,12 +121,11 @@ def _write(directory: Path, sources: Sequence[Source]) -> None:
             tally = builder.read((), number, allows=source.allows)
         report.append(Found(tally.entries, tally.ignored, tally.options, tally.errors, tally.first_errors, failure))
     for kind in KINDS:
-        built = builder.build(kind)
+        with (directory / f"{kind}.names").open("wb") as file:
+            built = builder.build(kind, file.write)
         if built is not None:
-            trie, rules = built
-            trie.save(str(directory / f"{kind}.trie"))
-            with (directory / f"{kind}.rules").open("wb") as file:
-                rules.tofile(file)
+            (directory / f"{kind}.index").write_bytes(built.starts)
+            (directory / f"{kind}.marks").write_bytes(built.marks)
     (directory / _REPORT).write_bytes(msgspec.json.encode(report))
 
 
@@ -143,15 +142,19 @@ def _chunks(path: Path) -> Iterator[bytes]:
 
 
 def _open(directory: Path, kind: str) -> Names | None:
-    path = directory / f"{kind}.trie"
+    path = directory / f"{kind}.index"
     if not path.exists():
         return None
-    trie = marisa_trie.BinaryTrie().mmap(str(path))
-    with (directory / f"{kind}.rules").open("rb") as file:
-        rules = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)).cast("Q")
-    if len(trie) != len(rules):
-        raise ValueError(f"{path} has {len(trie)} keys and {len(rules)} rules")
-    return Names(trie, rules)
+    index = memoryview(_map(path)).cast("I")
+    names = _map(path.with_suffix(".names"))
+    if index[-1] != len(names):
+        raise ValueError(f"{path} is about {index[-1]} octets, not {len(names)}")
+    return Names(Table(index, memoryview(_map(path.with_suffix(".marks"))), names))
+
+
+def _map(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _short(text: str) -> str:

@@ -17,10 +17,10 @@ import re
 from array import array
 from collections.abc import Sequence
 from ipaddress import ip_address
-from itertools import count
+from itertools import compress, count
 from typing import Final, NamedTuple
 
-from services.dns_filter.lists.rules import AT, BELOW, Entry, ListLineError, Tally, check_name, pack, shown, to_key
+from services.dns_filter.lists.rules import AT, BELOW, Entry, ListLineError, Tally, check_name, pack, shown
 
 _MAX_LINE_LENGTH: Final = 4096  # octets; ours
 _SAMPLE: Final = 200  # lines that tell the shape of a chunk
@@ -63,9 +63,9 @@ _WHOLE_EXCEPTION: Final = frozenset({b"important", b"all", b"network"})
 
 
 class Chunk(NamedTuple):
-    """What a chunk of a list says: keys (rules.to_key) joined by line ends, and a packed rule for each."""
+    """What a chunk of a list says: names, and a packed rule for each."""
 
-    keys: bytes
+    names: list[bytes]
     rules: "array[int]"
 
 
@@ -106,17 +106,17 @@ class Others:
 
     def __init__(self, source: int) -> None:
         self._source = source
-        self._keys: tuple[list[bytes], list[bytes]] = ([], [])
+        self._names: tuple[list[bytes], list[bytes]] = ([], [])
         self._rules = (array("Q"), array("Q"))
 
     def add(self, entry: Entry, line: int) -> None:
         """Take one."""
-        self._keys[entry.exception].append(to_key(entry.name))
+        self._names[entry.exception].append(entry.name)
         self._rules[entry.exception].append(pack(self._source, line, entry.coverage))
 
     def chunks(self) -> tuple[Chunk, Chunk]:
         """What is listed, and exceptions."""
-        return Chunk(b"\n".join(self._keys[0]), self._rules[0]), Chunk(b"\n".join(self._keys[1]), self._rules[1])
+        return Chunk(self._names[0], self._rules[0]), Chunk(self._names[1], self._rules[1])
 
 
 def find_names(line: re.Pattern[bytes], text: bytes) -> list[bytes]:
@@ -136,18 +136,17 @@ def find_names(line: re.Pattern[bytes], text: bytes) -> list[bytes]:
 def chunk_of(found: Sequence[bytes], first: int) -> Chunk:
     """What is left in `found`, a name or nothing for each line, the first of which has the packed rule `first`."""
     step = pack(0, 1, 0)
-    rules = array("Q", [rule for name, rule in zip(found, count(first, step), strict=False) if name])
-    keys = b"." + b"\n.".join(filter(None, found)) if rules else b""
-    # Reversed as a whole, so that each name is; the last comes first.
-    rules.reverse()
-    return Chunk(keys[::-1], rules)
+    names = list(filter(None, found))
+    if len(names) == len(found):
+        return Chunk(names, array("Q", range(first, first + step * len(found), step)))
+    return Chunk(names, array("Q", compress(count(first, step), found)))
 
 
 def joined(one: Chunk, other: Chunk) -> Chunk:
     """Both."""
     if not one.rules or not other.rules:
         return one if one.rules else other
-    return Chunk(one.keys + b"\n" + other.keys, one.rules + other.rules)
+    return Chunk(one.names + other.names, one.rules + other.rules)
 
 
 def parse_line(line: bytes, tally: Tally) -> list[Entry]:

@@ -1,12 +1,10 @@
 """Names of lists, looked up. No I/O, no clock."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import marisa_trie
-
-from services.dns_filter.lists.rules import AT, BELOW, from_key, unpack
+from services.dns_filter.lists.rules import AT, BELOW, unpack
+from services.dns_filter.lists.table import Table
 
 
 class Match(NamedTuple):
@@ -20,30 +18,17 @@ class Match(NamedTuple):
 class Names:
     """A set of names."""
 
-    def __init__(self, trie: marisa_trie.BinaryTrie, rules: Sequence[int]) -> None:
-        """`rules` has a packed rule for each key of the trie."""
-        self._trie = trie
-        self._rules = rules
-
-    def __len__(self) -> int:
-        return len(self._rules)
+    def __init__(self, table: Table) -> None:
+        self._table = table
 
     def match(self, name: bytes) -> Match | None:
         """The most specific rule that covers a name (wire form, lower case)."""
-        if b"." in name:
-            key = _dotted_key(name)
-        else:
-            dotted = bytearray(name)
-            at = 0
-            while length := dotted[at]:
-                dotted[at] = 0x2E  # the dot that stands before a label in rules.to_key
-                at += 1 + length
-            key = bytes(dotted[-2::-1])
-        for prefix in reversed(self._trie.prefixes(key)):
-            source, line, coverage = unpack(self._rules[self._trie.key_id(prefix)])
-            if coverage & (AT if len(prefix) == len(key) else BELOW):
-                return Match(source, line, from_key(prefix))
-        return None
+        best: Match | None = None
+        for found, rule in self._table.find(name):
+            source, line, coverage = unpack(rule)
+            if coverage & (AT if len(found) == len(name) - 2 else BELOW):  # in the wire form are two octets more
+                best = Match(source, line, found.decode("ascii"))
+        return best
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +55,3 @@ class Lists:
         if found is None or self.excepted(name):
             return None
         return f'{self.labels[found.source]}:{found.line} "{found.name}"'
-
-
-def _dotted_key(name: bytes) -> bytes:
-    """The key of a name with a dot within a label, which ends none and stands in no list (or a length of 46)."""
-    parts = []
-    at = 0
-    while length := name[at]:
-        parts.append(b"." + name[at + 1 : at + 1 + length].replace(b".", b"\0"))
-        at += 1 + length
-    return b"".join(parts)[::-1]

@@ -72,16 +72,6 @@ def merge(one: int, other: int) -> int:
     return min(one, other) | (one | other) & 3
 
 
-def to_key(name: bytes) -> bytes:
-    """A name as it is looked up: reversed, so that names below it begin with it, and a dot behind each label."""
-    return (b"." + name)[::-1]
-
-
-def from_key(key: bytes) -> str:
-    """The name of a key."""
-    return key[-2::-1].decode("ascii")
-
-
 def shown(text: bytes) -> str:
     """What stands in a file, fit for a message of one line."""
     start = text[:_SHOWN].decode("utf-8", "replace").encode("unicode_escape").decode("ascii")

@@ -22,10 +22,6 @@ import dns.zonefile
 from services.dns_filter.lists.lines import NAME, Chunk, Others, chunk_of, find_names, joined
 from services.dns_filter.lists.rules import AT, BELOW, Entry, ListLineError, Tally, check_name, pack, shown
 
-_ZONE: Final = re.compile(
-    rb"^(?:\$(?:ttl|origin)[ \t]|[^\s#!;|]*[ \t]+(?:[0-9]+[ \t]+)?(?:in[ \t]+)?(?:soa|cname)[ \t]+\S)",
-    re.MULTILINE | re.IGNORECASE,
-)
 _SIMPLE: Final = re.compile(
     rb"(\*\.)?([a-z0-9_][a-z0-9_.-]*)[ \t]+(?:[0-9]+[ \t]+)?(?:in[ \t]+)?cname[ \t]+"
     rb"(\.|\*\.|rpz-[a-z-]+\.)[ \t\r]*(?:;.*)?"
@@ -42,11 +38,6 @@ _NOT_BY_NAME: Final = ("rpz-ip", "rpz-client-ip", "rpz-nsip", "rpz-nsdname")
 _SINKS: Final = frozenset({"0.0.0.0", "127.0.0.1", "::", "::1"})  # noqa: S104 - nothing is bound
 _MAX_RECORD_LINES: Final = 100  # of a record in parentheses
 _UNKNOWN: Final = dns.name.from_text("zone.invalid.")  # what names are relative to until the file says it
-
-
-def looks_like_zone(text: bytes) -> bool:
-    """Whether the beginning of a list is that of a zone file."""
-    return _ZONE.search(text) is not None
 
 
 class Zone:

@@ -3,20 +3,26 @@
 from services.dns_filter.lists.builder import ALLOW, DENY, EXCEPT, Builder
 from services.dns_filter.lists.lines import Chunk, Lines, parse_line
 from services.dns_filter.lists.lookup import Lists, Match, Names
-from services.dns_filter.lists.rules import AT, BELOW, Entry, ListLineError, Tally, from_key, unpack
+from services.dns_filter.lists.rules import AT, BELOW, Entry, ListLineError, Tally, unpack
+from services.dns_filter.lists.table import Table
 
 Said = tuple[int, str, int]
 """Line, name and coverage."""
 
 
 def said(chunk: Chunk) -> list[Said]:
-    keys = chunk.keys.split(b"\n") if chunk.rules else []
-    assert len(keys) == len(chunk.rules)
     found = []
-    for key, rule in zip(keys, chunk.rules, strict=True):
+    for name, rule in zip(chunk.names, chunk.rules, strict=True):
         _, line, coverage = unpack(rule)
-        found.append((line, from_key(key), coverage))
+        found.append((line, name.decode(), coverage))
     return sorted(found)
+
+
+def names(builder: Builder, kind: str = DENY) -> Names | None:
+    """What a builder has of one kind."""
+    octets: list[bytes] = []
+    built = builder.build(kind, octets.append)
+    return built and Names(Table(*built, b"".join(octets)))
 
 
 def read_lines(text: bytes) -> tuple[list[Said], list[Said], Tally]:
@@ -48,9 +54,9 @@ def build(*texts: bytes, allows: tuple[bytes, ...] = ()) -> Lists:
     builder = Builder()
     for number, text in enumerate((*texts, *allows)):
         builder.read([text], number, allows=number >= len(texts))
-    found = {kind: built and Names(*built) for kind in (ALLOW, DENY, EXCEPT) for built in [builder.build(kind)]}
+    found = {kind: names(builder, kind) for kind in (ALLOW, DENY, EXCEPT)}
     labels = tuple(f"deny.lists /{number}" for number in range(len(texts) + len(allows)))
     return Lists(labels, found[ALLOW], found[DENY], found[EXCEPT])
 
 
-__all__ = ["Match", "build", "covers", "naive", "read_lines", "said"]
+__all__ = ["Match", "build", "covers", "naive", "names", "read_lines", "said"]

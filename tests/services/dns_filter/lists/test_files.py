@@ -98,12 +98,16 @@ def test_stamp_tells_every_change(tmp_path: Path) -> None:
 def test_damaged_generation_is_refused(tmp_path: Path) -> None:
     lists = sources(tmp_path, bad="a.example\nb.example\n")
     compile_lists(work(tmp_path, lists))
-    (tmp_path / "compiled/one/deny.rules").write_bytes(bytes(8))
-    with pytest.raises(ValueError, match="2 keys and 1 rules"):
-        open_lists(tmp_path / "compiled/one", lists)
-    (tmp_path / "compiled/one/deny.trie").write_bytes(b"rubbish")
-    with pytest.raises((OSError, ValueError, RuntimeError)):
-        open_lists(tmp_path / "compiled/one", lists)
+    made = tmp_path / "compiled/one"
+    (made / "deny.marks").write_bytes(bytes(63))
+    with pytest.raises(ValueError, match="63 is no size of a table"):
+        open_lists(made, lists)
+    (made / "deny.names").write_bytes(b"rubbish")
+    with pytest.raises(ValueError, match="is about 24 octets, not 7"):
+        open_lists(made, lists)
+    (made / "deny.index").write_bytes(b"")
+    with pytest.raises((OSError, ValueError)):
+        open_lists(made, lists)
 
 
 def test_long_names_of_lists_leave_room_for_the_line(tmp_path: Path) -> None:

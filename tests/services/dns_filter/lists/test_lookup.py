@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.dns_filter.lists.builder import DENY, Builder
+from services.dns_filter.lists.builder import Builder
 from services.dns_filter.lists.lookup import Lists, Match, Names
 from services.dns_filter.names import to_wire
 from tests.services.dns_filter.lists.reading import build, covers, naive
+from tests.services.dns_filter.lists.reading import names as names_of
 
 LIST = b"""0.0.0.0 exact.example
 wide.example
@@ -24,9 +25,9 @@ zip.example
 def names(text: bytes) -> Names:
     builder = Builder()
     builder.read([text], 0, allows=False)
-    built = builder.build(DENY)
-    assert built is not None
-    return Names(*built)
+    found = names_of(builder)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize(
@@ -61,11 +62,14 @@ def test_match(name: str, found: Match | None) -> None:
         (b"\x07\x04wide.x\x04wide\x07example\x00", True),
         (b"\x00", False),
         (bytes([46]) + b"x" * 46 + b"\x04wide\x07example\x00", True),
+        (b"\x06wide/8\x07example\x00", False),
+        (b"\x07example\x0fwide.example/16\x00", False),
+        (b"\x12wide.example/8\nzip\x07example\x00", False),
     ],
     ids=[
         "a dot within a label below", "octets that look like a length", "a dot in a label is no end of one",
         "a name that is one label", "a name in front of another", "odd octets below", "the root",
-        "a label of as many octets as a dot's code",
+        "a label of as many octets as a dot's code", "octets of a table", "a rule in a name", "a record in a name",
     ],
 )  # fmt: skip
 def test_names_that_nobody_lists(wire: bytes, found: bool) -> None:

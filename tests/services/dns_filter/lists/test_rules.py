@@ -11,11 +11,9 @@ from services.dns_filter.lists.rules import (
     ListLineError,
     Tally,
     check_name,
-    from_key,
     merge,
     pack,
     shown,
-    to_key,
     unpack,
 )
 
@@ -40,7 +38,6 @@ def test_a_line_beyond_all_files_is_the_last() -> None:
 @pytest.mark.parametrize("name", [b"a", b"ads.example", b"xn--p1ai", b"_dmarc.example", b"a-b.c_d", b"1.example"])
 def test_names(name: bytes) -> None:
     assert check_name(name) == name
-    assert from_key(to_key(name)).encode() == name
 
 
 @pytest.mark.parametrize(
@@ -50,11 +47,6 @@ def test_names(name: bytes) -> None:
 def test_what_is_no_name(name: bytes) -> None:
     with pytest.raises(ListLineError, match="is no domain name"):
         check_name(name)
-
-
-def test_key_of_what_is_below_begins_with_the_key() -> None:
-    assert to_key(b"www.ads.example").startswith(to_key(b"ads.example"))
-    assert not to_key(b"badads.example").startswith(to_key(b"ads.example"))
 
 
 def test_all_errors_are_counted_and_ten_are_named() -> None:

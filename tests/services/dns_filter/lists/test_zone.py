@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.dns_filter.lists.rules import AT, BELOW, Tally
-from services.dns_filter.lists.zone import Zone, looks_like_zone
+from services.dns_filter.lists.zone import Zone
 from tests.services.dns_filter.lists.reading import Said, said
 
 HEAD = """$TTL 60
@@ -110,24 +110,6 @@ def test_chunks_and_line_by_line_are_the_same() -> None:
     listed, _, tally = read(HEAD, records, records)
     assert listed == read(HEAD + records + records)[0]
     assert (tally.entries, listed[0], listed[-1]) == (100, (6, "n0.example", AT), (105, "n49.example", BELOW))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        (b"$TTL 60\n@ SOA a. b. 1 2 3 4 5\n", True),
-        (b"; x\n\nads.example CNAME .\n", True),
-        (b"ads.example 60 IN CNAME rpz-passthru.\n", True),
-        (b"@ 3600 IN SOA a. b. 1 2 3 4 5\n", True),
-        (b"ads.example\n", False),
-        (b"0.0.0.0 ads.example\n", False),
-        (b"||ads.example^\n", False),
-        (b"# a CNAME b\nads.example\n", False),
-    ],
-    ids=str,
-)
-def test_zone_is_told_from_other_lists(text: bytes, expected: bool) -> None:
-    assert looks_like_zone(text) is expected
 
 
 @given(st.lists(st.binary(max_size=60), max_size=5), st.booleans())
