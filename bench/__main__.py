@@ -27,7 +27,7 @@ from bench.world import World, WorldError, remove_stale
 
 _PROGRAMS: Final = {
     "ip": "iproute2", "iperf3": "iperf3", "wrk": "wrk", "nginx": "nginx-light", "nsenter": "util-linux",
-    "slirp4netns": "slirp4netns", "pasta": "passt",
+    "ping": "iputils-ping", "slirp4netns": "slirp4netns", "pasta": "passt",
 }  # fmt: skip
 _SPARE: Final = 15.0  # seconds beyond its own time after which a load generator is given up
 
@@ -81,7 +81,7 @@ def _measure_all(contenders: Sequence[str], workloads: Sequence[Workload], plan:
                     done = _measure(world, workload, running[name], plan.seconds)
                     measurements.append(replace(done, contender=name, round=number))
                     outcome = f"{done.value:,.2f} {workload.unit}" if done.value is not None else "failed"
-                    _progress(f"round {number}/{plan.rounds}  {workload.name:8}  {name:11}  {outcome}  {done.problem}")
+                    _progress(f"round {number}/{plan.rounds}  {workload.name:12}  {name:11}  {outcome}  {done.problem}")
     return measurements
 
 
@@ -92,7 +92,7 @@ def _measure(world: World, workload: Workload, running: Running, seconds: int) -
     except (WorkloadError, WorldError) as error:
         return Measurement(workload.name, value=None, problem=str(error))
     used = cpu.of_tree(running.forwarder) - before if running.forwarder and before is not None else None
-    best = max(readings)
+    best = min(readings) if workload.less_is_better else max(readings)
     return Measurement(workload.name, value=best.value, cpu=used, work=sum(r.work for r in readings), problem=best.note)
 
 

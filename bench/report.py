@@ -49,12 +49,12 @@ def summarize(measurements: Sequence[Measurement], workload: Workload, contender
 
 
 def table(measurements: Sequence[Measurement], workloads: Sequence[Workload], contenders: Sequence[str]) -> str:
-    """The figures, each a median with its range, and ours divided by each of the others."""
+    """The figures, each a median with its range, and how many times as fast as each of the others ours is."""
     others = [name for name in contenders if name != OURS] if OURS in contenders else []
     rows = [["", "unit", *contenders, *(f"/ {name}" for name in others)]]
     for workload in workloads:
         summaries = {name: summarize(measurements, workload, name) for name in contenders}
-        ratios = [_ratio(summaries[OURS], summaries[name]) for name in others]
+        ratios = [_ratio(summaries[OURS], summaries[name], less_is_better=workload.less_is_better) for name in others]
         rows.append([workload.title, workload.unit, *map(_spread, summaries.values()), *ratios])
     return aligned(rows)
 
@@ -79,8 +79,11 @@ def problems(measurements: Sequence[Measurement]) -> list[str]:
     ]
 
 
-def _ratio(ours: Summary | None, other: Summary | None) -> str:
-    return "-" if ours is None or other is None or not other.middle else f"{ours.middle / other.middle:.2f}"
+def _ratio(ours: Summary | None, other: Summary | None, *, less_is_better: bool) -> str:
+    if ours is None or other is None:
+        return "-"
+    above, below = (other, ours) if less_is_better else (ours, other)
+    return f"{above.middle / below.middle:.2f}" if below.middle else "-"
 
 
 def _spread(summary: Summary | None) -> str:

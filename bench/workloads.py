@@ -5,15 +5,27 @@ Every workload runs in a contender's captured namespace against the servers of `
 
 import json
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 SERVER: Final = "198.18.1.1"  # benchmark addresses: RFC 2544, RFC 6890
+COUNTER: Final = 7100
+"""UDP port of the server's that counts datagrams."""
+
+DATAGRAMS: Final = (sys.executable, str(Path(__file__).with_name("datagrams.py")))
 
 _DATAGRAM: Final = 1400  # octets of payload; fits every tunnel's MTU
+_SMALL: Final = 100  # octets; what calls and games send
 _UDP_OFFERED: Final = (80, 140, 200, 260)
 """kpps, one step after the other: from below what the slowest delivers to above what a veth delivers on two cores."""
+
+_TRAINS_OFFERED: Final = (100, 200, 400, 800)
+"""kpps that a sender with UDP_SEGMENT offers."""
+
+_PING_EVERY: Final = 0.01  # seconds; one at a time, each on an idle path
 
 
 class WorkloadError(Exception):
@@ -38,6 +50,7 @@ class Cost(NamedTuple):
 
 _PER_GIGABYTE: Final = Cost("s/GB", 1e9)
 _PER_REQUEST: Final = Cost("us/request", 1e6)
+_PER_DATAGRAM: Final = Cost("us/datagram", 1e6)
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,8 @@ class Workload:
     parse: Callable[[str], Reading]
     iperf: bool = False
     """Whether each command needs an iperf3 server of its own, and `-p` with its port."""
+    less_is_better: bool = False
+    """A time; the best step is the least, and ratios are turned over, so that above 1 is always faster."""
 
 
 def _iperf(*options: str) -> Callable[[float], Sequence[Sequence[str]]]:
@@ -60,16 +75,25 @@ def _iperf(*options: str) -> Callable[[float], Sequence[Sequence[str]]]:
     return lambda seconds: [(*base, "-t", f"{seconds:.0f}", *options)]
 
 
-def _udp(seconds: float) -> Sequence[Sequence[str]]:
-    # iperf3 counts time in whole seconds.
-    step = max(1, round(seconds / len(_UDP_OFFERED)))
+def _udp(octets: int, *options: str) -> Callable[[float], Sequence[Sequence[str]]]:
+    def commands(seconds: float) -> Sequence[Sequence[str]]:
+        # iperf3 counts time in whole seconds.
+        step = max(1, round(seconds / len(_UDP_OFFERED)))
+        base = _iperf("-u", "-l", str(octets), "--pacing-timer", "200", *options)(step)[0]
+        return [(*base, "-b", str(kpps * 1000 * octets * 8)) for kpps in _UDP_OFFERED]
+
+    return commands
+
+
+def _trains(seconds: float) -> Sequence[Sequence[str]]:
+    step = seconds / len(_TRAINS_OFFERED)
     return [
-        [
-            *_iperf("-u", "-l", str(_DATAGRAM), "--pacing-timer", "200")(step)[0],
-            *("-b", str(kpps * 1000 * _DATAGRAM * 8)),
-        ]
-        for kpps in _UDP_OFFERED
+        (*DATAGRAMS, "send", SERVER, str(COUNTER), str(step), str(kpps), str(_DATAGRAM)) for kpps in _TRAINS_OFFERED
     ]
+
+
+def _ping(seconds: float) -> Sequence[Sequence[str]]:
+    return [("ping", "-q", "-n", "-c", str(round(seconds / _PING_EVERY)), "-i", str(_PING_EVERY), SERVER)]
 
 
 def _wrk(connections: int, *options: str) -> Callable[[float], Sequence[Sequence[str]]]:
@@ -90,6 +114,27 @@ def parse_iperf_udp(output: str) -> Reading:
     if not delivered or not received["seconds"]:
         raise WorkloadError("no datagram arrived")
     return Reading(delivered / received["seconds"] / 1e3, delivered)
+
+
+def parse_trains(output: str) -> Reading:
+    """Thousand datagrams a second that arrived, and how many did, as bench/datagrams.py says."""
+    try:
+        said = json.loads(output)
+    except ValueError:
+        raise WorkloadError(f"no count of datagrams: {output.strip()[:200]!r}") from None
+    if not said["received"]:
+        raise WorkloadError("no datagram arrived")
+    return Reading(said["received"] / said["seconds"] / 1e3, said["received"])
+
+
+def parse_ping(output: str) -> Reading:
+    """The mean round trip in microseconds, and how many were answered."""
+    mean = re.search(r"^rtt min/avg/max/mdev = [\d.]+/([\d.]+)/", output, re.MULTILINE)
+    count = re.search(r"^(\d+) packets transmitted, (\d+) received", output, re.MULTILINE)
+    if not mean or not count:
+        raise WorkloadError(f"no echo was answered: {output.strip()[:200]!r}")
+    lost = int(count[1]) - int(count[2])
+    return Reading(float(mean[1]) * 1e3, int(count[2]), f"{lost} echoes were not answered" if lost else "")
 
 
 def _iperf_end(output: str) -> dict[str, Any]:
@@ -121,7 +166,28 @@ WORKLOADS: Final = (
     Workload("tcp-down", "TCP download", "Gbit/s", _PER_GIGABYTE, _iperf("-R"), parse_iperf_tcp, iperf=True),
     Workload("http-1", "HTTP, 1 connection", "req/s", _PER_REQUEST, _wrk(1), parse_wrk),
     Workload("http-64", "HTTP, 64 connections", "req/s", _PER_REQUEST, _wrk(64), parse_wrk),
-    Workload("udp-up", "UDP upload, 1400 octets", "kpps", Cost("us/datagram", 1e6), _udp, parse_iperf_udp, iperf=True),
+    Workload("udp-up", "UDP upload, 1400 octets", "kpps", _PER_DATAGRAM, _udp(_DATAGRAM), parse_iperf_udp, iperf=True),
+    Workload(
+        "udp-down",
+        "UDP download, 1400 octets",
+        "kpps",
+        _PER_DATAGRAM,
+        _udp(_DATAGRAM, "-R"),
+        parse_iperf_udp,
+        iperf=True,
+    ),
+    Workload("udp-up-100", "UDP upload, 100 octets", "kpps", _PER_DATAGRAM, _udp(_SMALL), parse_iperf_udp, iperf=True),
+    Workload(
+        "udp-down-100",
+        "UDP download, 100 octets",
+        "kpps",
+        _PER_DATAGRAM,
+        _udp(_SMALL, "-R"),
+        parse_iperf_udp,
+        iperf=True,
+    ),
+    Workload("udp-gso", "UDP upload, trains (GSO)", "kpps", _PER_DATAGRAM, _trains, parse_trains),
+    Workload("echo", "echo round trip", "us", Cost("us/echo", 1e6), _ping, parse_ping, less_is_better=True),
     # The last one, for libslirp searches its list of sockets one by one and keeps a closed one for a minute.
     Workload("connect", "new connections", "conn/s", _PER_REQUEST, _wrk(16, "-H", "Connection: close"), parse_wrk),
 )

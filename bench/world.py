@@ -1,6 +1,6 @@
 """The small internet that the contenders are measured in, and processes that end with us.
 
-    contender's namespace  --(the contender)--  host  --veth--  internet: nginx and iperf3 on 198.18.1.1
+    contender's namespace  --(the contender)--  host  --veth--  internet: nginx, iperf3, a counter on 198.18.1.1
 
 All namespaces carry our process id in their name, so that two runs do not meet and a stale one is known as such.
 """
@@ -18,7 +18,7 @@ from threading import Event
 from time import monotonic
 from typing import Final
 
-from bench.workloads import SERVER
+from bench.workloads import COUNTER, DATAGRAMS, SERVER
 
 _PREFIX: Final = "netstack-bench"
 _NETNS: Final = Path("/run/netns")
@@ -58,6 +58,7 @@ class World:
         self.internet = self.namespace("internet")
         self._connect()
         self._start_nginx()
+        self._start_counter()
 
     def namespace(self, role: str) -> Path:
         """A new network namespace with loopback up; gives its path."""
@@ -121,6 +122,8 @@ class World:
         _ip("-n", host, "address", "add", "198.18.0.2/24", "dev", "eth0")
         _ip("-n", host, "link", "set", "eth0", "up")
         _ip("-n", host, "route", "add", "default", "via", "198.18.0.1")
+        # Every contender has echo from ping sockets (icmp(7)), which no group may open by default.
+        _run(["nsenter", f"--net={self.host}", "sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647"])
 
     def _start_nginx(self) -> None:
         (self.directory / "tiny").write_text("A tiny file.\n")
@@ -131,6 +134,12 @@ class World:
         wait_until(lambda: pid.exists() or nginx.poll() is not None, "nginx listening")
         if nginx.poll() is not None:
             raise WorldError(f"nginx ended: {self.tail('nginx.log')}")
+
+    def _start_counter(self) -> None:
+        counter = self.start(self.internet, [*DATAGRAMS, "serve", SERVER, str(COUNTER)])
+        assert counter.stdout
+        if counter.stdout.readline().strip() != "up":
+            raise WorldError("bench/datagrams.py did not start")
 
 
 def remove_stale() -> None:
@@ -146,9 +155,13 @@ def remove_stale() -> None:
 
 
 def _ip(*arguments: str) -> None:
-    result = subprocess.run(["ip", *arguments], capture_output=True, text=True, timeout=10, check=False)
+    _run(["ip", *arguments])
+
+
+def _run(command: Sequence[str]) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     if result.returncode:
-        raise WorldError(f"ip {' '.join(arguments)}: {result.stderr.strip()}")
+        raise WorldError(f"{' '.join(command)}: {result.stderr.strip()}")
 
 
 def _environment() -> dict[str, str]:

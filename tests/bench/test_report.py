@@ -7,6 +7,7 @@ from bench.workloads import WORKLOADS
 
 UP = next(w for w in WORKLOADS if w.name == "tcp-up")
 HTTP = next(w for w in WORKLOADS if w.name == "http-1")
+ECHO = next(w for w in WORKLOADS if w.name == "echo")
 
 
 def run(contender, value, *, workload=UP, cpu=None, work=1e9, problem=""):
@@ -31,6 +32,14 @@ def test_a_table_has_medians_with_their_range_and_our_ratio_to_each_other():
         "TCP upload Gbit/s 7.00 (6.00-9.00) 4.00 (3.50-5.00) 20.0 1.75 0.35",
         "HTTP, 1 connection req/s 3100 (3000-3400) 11.9k (11.0k-12.0k) 145k (140k-145k) 0.26 0.02",
     ]
+
+
+def test_a_time_that_is_half_of_the_other_s_is_twice_as_fast():
+    measurements = [run("netstack", 100.0, workload=ECHO), run("pasta", 200.0, workload=ECHO)]
+
+    row = table(measurements, [ECHO], ["netstack", "pasta"]).splitlines()[1]
+
+    assert row.split()[-3:] == ["100", "200", "2.00"]
 
 
 def test_columns_are_aligned_figures_to_the_right():
