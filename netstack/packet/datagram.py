@@ -15,7 +15,8 @@ _PLAIN_LEN: Final = vnet.VNET_LEN + ipv4.HEADER_LEN + udp.HEADER_LEN
 _PLAIN_V6: Final = struct.Struct("!BB8xIHBB16s16sHHHH")
 _PLAIN_V6_LEN: Final = vnet.VNET_LEN + ipv6.HEADER_LEN + udp.HEADER_LEN
 _HEAD_V4: Final = struct.Struct("!10sBBHHHBBH4s4sHHHH")
-_OFFLOAD_V4: Final = vnet.emit(vnet.GSO_NONE, ipv4.HEADER_LEN + udp.HEADER_LEN, 0, ipv4.HEADER_LEN, 6)
+
+_CHECKSUM_AT: Final = 6  # octets into the UDP header
 
 
 class Datagram(NamedTuple):
@@ -127,19 +128,43 @@ def emit(
 
     It may be larger than the TUN's MTU: what is written to a TUN is received by the kernel, which takes up to 65535.
     """
-    length = udp.HEADER_LEN + len(payload)
+    return (
+        emit_head(
+            Endpoints(source, source_port, client, client_port), len(payload), tos=tos, ttl=ttl, flow_label=flow_label
+        )
+        + payload
+    )
+
+
+class Endpoints(NamedTuple):
+    """Of a datagram towards the client."""
+
+    source: bytes
+    source_port: int
+    client: bytes
+    client_port: int
+
+
+def emit_head(
+    ends: Endpoints, octets: int, *, tos: int = 0, ttl: int = ipv4.DEFAULT_TTL, flow_label: int = 0, segment: int = 0
+) -> bytes:  # fmt: skip
+    """What goes in front of so many octets; with `segment` they are datagrams of that size each, the last at most."""
+    source, source_port, client, client_port = ends
+    length = udp.HEADER_LEN + octets
+    kind = vnet.GSO_UDP_L4 if segment else vnet.GSO_NONE
     if len(source) == 4:
         # Both checksums are sums of numbers that are at hand, and the four words of the addresses spell one of them.
         addresses = int.from_bytes(source + client, "big")
         total = ipv4.HEADER_LEN + length
         header = (0x4500 + tos + total + ipv4.DF + (ttl << 8) + udp.PROTOCOL + addresses) % 0xFFFF or 0xFFFF
         partial = (udp.PROTOCOL + length + addresses) % 0xFFFF or 0xFFFF
+        offload = vnet.emit(kind, ipv4.HEADER_LEN + udp.HEADER_LEN, segment, ipv4.HEADER_LEN, _CHECKSUM_AT)
         return _HEAD_V4.pack(
-            _OFFLOAD_V4, 0x45, tos, total, 0, ipv4.DF, ttl, udp.PROTOCOL, 0xFFFF - header, source, client,
+            offload, 0x45, tos, total, 0, ipv4.DF, ttl, udp.PROTOCOL, 0xFFFF - header, source, client,
             source_port, client_port, length, partial,
-        ) + payload  # fmt: skip
+        )  # fmt: skip
     partial = pseudo_sum(source, client, udp.PROTOCOL, length)
     head = source_port.to_bytes(2, "big") + client_port.to_bytes(2, "big") + length.to_bytes(2, "big")
     ip = ipv6.emit(source, client, udp.PROTOCOL, length, traffic_class=tos, hop_limit=ttl, flow_label=flow_label)
-    offload = vnet.emit(vnet.GSO_NONE, len(ip) + udp.HEADER_LEN, 0, len(ip), 6)
-    return offload + ip + head + partial.to_bytes(2, "big") + payload
+    offload = vnet.emit(kind, len(ip) + udp.HEADER_LEN, segment, len(ip), _CHECKSUM_AT)
+    return offload + ip + head + partial.to_bytes(2, "big")

@@ -1,13 +1,16 @@
-"""The commonest frames, known by a few octets at fixed places: TCP in IPv4 without options or IPv6 without extensions.
+"""The commonest frames, known by a few octets at fixed places, in IPv4 without options or IPv6 without extensions.
 
 What is not plain may be right all the same; netstack.packet.frame says so, and why not.
 """
 
-from netstack.packet import tcp
+from netstack.packet import icmp, tcp, udp
 from netstack.packet.vnet import VNET_LEN
 
 _V4_LEAST = VNET_LEN + 20 + tcp.HEADER_LEN
 _V6_LEAST = VNET_LEN + 40 + tcp.HEADER_LEN
+_V4_UPPER = VNET_LEN + 20
+_V6_UPPER = VNET_LEN + 40
+_EIGHT = 8  # octets of a header of UDP, and of an echo request
 
 
 def is_tcp(frame: bytes) -> bool:
@@ -20,8 +23,44 @@ def is_tcp(frame: bytes) -> bool:
     return frame[10] >> 4 == 6 and length >= _V6_LEAST and frame[16] == tcp.PROTOCOL and frame[17] > 1
 
 
-def may_open(frame: bytes) -> bool:
-    """Whether a plain TCP frame goes to an address to which a connection may be opened.
+def udp_endpoint(frame: bytes | memoryview) -> bytes:
+    """The client's endpoint (netstack.packet.flow.endpoint_key) of plain UDP; empty for what is not.
+
+    Plain is what is no fragment, has a hop left to live, and goes to an address of one host (see may_open).
+    """
+    if len(frame) >= _V4_UPPER + _EIGHT and may_open(frame):
+        if frame[10] == 0x45:
+            if frame[19] == udp.PROTOCOL and frame[18] > 1 and not (frame[16] & 0x3F or frame[17]):
+                return bytes(frame[22:26]) + frame[30:32]
+        elif frame[10] >> 4 == 6 and frame[16] == udp.PROTOCOL and frame[17] > 1 and len(frame) >= _V6_UPPER + _EIGHT:
+            return bytes(frame[18:34]) + frame[50:52]
+    return b""
+
+
+def udp_port(frame: bytes | memoryview) -> int:
+    """The port to which plain UDP goes."""
+    return frame[32] << 8 | frame[33] if frame[10] == 0x45 else frame[52] << 8 | frame[53]
+
+
+def echo_endpoint(frame: bytes | memoryview) -> bytes:
+    """The same of a plain echo request: the client's address and the identifier."""
+    if len(frame) >= _V4_UPPER + _EIGHT and may_open(frame):
+        if frame[10] == 0x45:
+            if (
+                frame[19] == icmp.PROTOCOL and frame[_V4_UPPER] == icmp.ECHO_REQUEST
+                and frame[18] > 1 and not (frame[16] & 0x3F or frame[17])
+            ):  # fmt: skip
+                return bytes(frame[22:26]) + frame[34:36]
+        elif (
+            frame[10] >> 4 == 6 and frame[16] == icmp.PROTOCOL_V6 and frame[17] > 1
+            and len(frame) >= _V6_UPPER + _EIGHT and frame[_V6_UPPER] == icmp.V6_ECHO_REQUEST
+        ):  # fmt: skip
+            return bytes(frame[18:34]) + frame[54:56]
+    return b""
+
+
+def may_open(frame: bytes | memoryview) -> bool:
+    """Whether a plain frame goes to an address to which a flow may be opened.
 
     Not so: multicast, broadcast, the unspecified address, and IPv6 addresses that stand for an IPv4 one.
     """

@@ -23,6 +23,9 @@ BURST: Final = 64  # packets in a row
 _LARGE_AT_ONCE: Final = 8
 """Large packets in a row: beyond 512 KiB the first would no longer be in the cache when it is dealt with."""
 
+_BURSTS: Final = 16
+"""As many as a queue may hold at once (a TUN's txqueuelen is 500), and as many of large ones as is worth the time."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +47,7 @@ class Queue:
         self._index = NEW
         self.descriptor = -1
         """To be written to, a frame a call; -1 without a queue."""
+        self._paused = False
         self._slots = [private_slot() for _ in range(_LARGE_AT_ONCE)]
         self.packets = 0
         """Read so far, and their octets; the owner sets them back."""
@@ -72,6 +76,26 @@ class Queue:
         self._disconnect()
         self._lose()
 
+    def pause(self) -> None:
+        """Leave what comes in the queue, in its order."""
+        if not self._paused:
+            self._paused = True
+            if self.descriptor >= 0:
+                self._loop.remove_reader(self.descriptor)
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused:
+            self._paused = False
+            if self.descriptor >= 0:
+                self._loop.add_reader(self.descriptor, self._readable)
+
+    def empty(self) -> None:
+        """Read all that is in the queue at this moment."""
+        for _ in range(_BURSTS):
+            if self.descriptor < 0 or self._paused or not self._readable():
+                return
+
     def _answered(self, connection: socket.socket) -> None:
         try:
             answer, descriptors, _, _ = socket.recv_fds(connection, 1, 1)
@@ -88,11 +112,13 @@ class Queue:
             self._index = answer[0]
             self.descriptor = descriptors[0]
             os.set_blocking(self.descriptor, False)
-            self._loop.add_reader(self.descriptor, self._readable)
+            if not self._paused:
+                self._loop.add_reader(self.descriptor, self._readable)
         elif answer[0] != self._index:
             self._lose()  # somebody else may have it by now, and there is no other
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Deal with a burst; False where there was nothing."""
         descriptor = self.descriptor
         slots = self._slots
         packets: list[bytes] = []
@@ -120,10 +146,12 @@ class Queue:
         self.octets += octets
         if packets:
             self._on_packets(packets)
+        return bool(packets)
 
     def _lose(self) -> None:
         if self.descriptor >= 0:
-            self._loop.remove_reader(self.descriptor)
+            if not self._paused:
+                self._loop.remove_reader(self.descriptor)
             os.close(self.descriptor)
             self.descriptor = -1
             self._index = NEW

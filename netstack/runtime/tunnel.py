@@ -28,6 +28,7 @@ from netstack.wire.messages import (
     Bye,
     Closed,
     Drain,
+    Fence,
     FromTun,
     Heartbeat,
     Hello,
@@ -46,6 +47,9 @@ HEARTBEAT: Final = 0.5  # seconds
 HIGH_WATER: Final = 64  # messages on each side of the link; at most 16 MiB with full batches
 TELL_WITHIN: Final = 0.05
 """Seconds until tun_io hears of a flow that a worker took from its own queue. Those that last less cost no message."""
+
+FENCE_WITHIN: Final = 0.25
+"""Seconds after which no answer is waited for any longer: there is no tun_io that could have older packets."""
 
 RETURN_AT: Final = 32  # slots that were dealt with: give them back at once, though there is nothing else to say
 
@@ -107,6 +111,8 @@ class Tunnel:
         if on_own is not None and not runtime.topology.connect:
             self._queue = Queue(runtime.loop, runtime.topology.queues, runtime.worker, self._own_packets)
         self._on_own = on_own
+        self._fence = 0
+        self._on_fenced: Callable[[], None] | None = None
         self._arena_numbers = count()
         self._arena = self._make_arena()
         self._partner: Partner | None = None
@@ -184,6 +190,35 @@ class Tunnel:
             self._peer.send(Opened(list(self._opened)))
             self._opened = {}
 
+    def fence(self, on_fenced: Callable[[], None]) -> None:
+        """Read the own queue no further until tun_io has sent what it got before; then call on_fenced, and read on.
+
+        What was passed on goes in front, and is back by then. One fence at a time.
+        """
+        assert self._queue is not None, "packets of an own queue"
+        self._queue.pause()
+        self._pass_on_all()
+        self._fence += 1
+        self._on_fenced = on_fenced
+        self._peer.send(Fence(self._fence))
+        self._loop.call_later(FENCE_WITHIN, self._fenced, self._fence)
+
+    def _fenced(self, number: int) -> None:
+        if number != self._fence or self._on_fenced is None or self._queue is None:
+            return
+        on_fenced, self._on_fenced = self._on_fenced, None
+        self._in_burst = True
+        on_fenced()
+        self.burst_ends()
+        self._pass_on_all()
+        if self._on_fenced is None:
+            self._queue.resume()
+
+    def read_own(self) -> None:
+        """Deal with what the own queue holds at this moment, before anything that came later in another way."""
+        if self._queue:
+            self._queue.empty()
+
     def pass_on(self, packet: bytes) -> None:
         """A packet of the own queue is not this worker's to deal with: tun_io gets it."""
         self._astray.append(bytes(packet))
@@ -195,10 +230,13 @@ class Tunnel:
         self._in_burst = True
         self._on_own(packets)  # type: ignore[misc]
         self.burst_ends()
+        self._pass_on_all()
+
+    def _pass_on_all(self) -> None:
         if self._astray:
             astray, self._astray = self._astray, []
             if self._peer.congested:
-                counters.drop(Reason.QUEUE_FULL, len(astray))
+                self._runtime.counters.drop(Reason.QUEUE_FULL, len(astray))
             else:
                 self._peer.send(Astray(astray))
 
@@ -349,6 +387,8 @@ class Tunnel:
             if self._queue is not None:
                 self._queue.ask()
             self._on_welcome()
+        elif isinstance(message, Fence):
+            self._fenced(message.number)
         elif isinstance(message, Drain):
             self.drained = True
             self._on_drained()

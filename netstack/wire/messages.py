@@ -116,6 +116,15 @@ class Astray(NamedTuple):
     frames: list[bytes]
 
 
+class Fence(NamedTuple):
+    """Worker -> tun_io: send me what you have for me, and what is in your queue of the TUN; then say this back.
+
+    What the worker finds in a queue of its own after it has asked comes behind all of that.
+    """
+
+    number: int
+
+
 # --- the whitelist link: tracker binds ROUTER; dns_filter and the forwarders connect DEALER ---------------------------
 
 
@@ -389,6 +398,7 @@ Message = (
     | Astray
     | Confirm
     | Confirmed
+    | Fence
 )
 _KINDS: Final[tuple[type[Any], ...]] = get_args(Message)
 _NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS)}

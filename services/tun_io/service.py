@@ -18,6 +18,7 @@ from netstack.wire.messages import (
     Bye,
     Closed,
     Drain,
+    Fence,
     FromTun,
     Heartbeat,
     Hello,
@@ -41,6 +42,7 @@ _SWEEP: Final = 0.25  # seconds between looks at the workers' health
 _STAGE_OF: Final = ("tcp_fwd", "dns_filter", "udp_fwd", "udp_fwd")  # by Kind: TCP, DNS, UDP, ECHO
 _NUDGES: Final = 256  # per turn of the loop
 _REFUSED_KEPT: Final = 64  # workers
+_QUEUE_BURSTS: Final = 16  # more than our queue of the TUN holds (its txqueuelen is 500)
 _TCP_KEYS: Final = frozenset({12, 36})  # octets of a TCP flow's key, IPv4 and IPv6
 
 _log = logging.getLogger(__name__)
@@ -86,14 +88,16 @@ class TunIo:
 
     # --- TUN -> workers -----------------------------------------------------------------------------------------------
 
-    def _readable(self) -> None:
+    def _readable(self) -> int:
+        """Deal with a burst; how many frames that were."""
         try:
-            self._read_burst()
+            return self._read_burst()
         except OSError as error:
             _log.critical("the TUN is gone: %s", error)
             self._runtime.stop()
+            return 0
 
-    def _read_burst(self) -> None:
+    def _read_burst(self) -> int:
         """Read what the kernel has ready, at most BURST frames, and send it on; raises OSError when the device is gone.
 
         Nearly all of it belongs to TCP connections that have a worker; for these a look at the header is enough.
@@ -147,6 +151,15 @@ class TunIo:
         for link in links.values():
             if link.packets:
                 self._send(link)
+        return read
+
+    def _answer_fence(self, identity: bytes, fence: Fence) -> None:
+        """Send on what the kernel put into our queue up to now, and this behind it."""
+        if self._reading:
+            for _ in range(_QUEUE_BURSTS):
+                if self._readable() < device.BURST:
+                    break
+        self._hub.send(identity, fence)
 
     def _astray(self, frames: list[bytes]) -> None:
         """Deal with what came to a worker's own queue, and was not for it."""
@@ -295,6 +308,8 @@ class TunIo:
             self._roster.opened(identity, message.flows)
         elif isinstance(message, Astray):
             self._astray(message.frames)
+        elif isinstance(message, Fence):
+            self._answer_fence(identity, message)
         elif isinstance(message, Drain):
             self._roster.drain(identity)
             self._hub.send(identity, message)  # behind whatever was given to it before

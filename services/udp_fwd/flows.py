@@ -14,10 +14,12 @@ which keeps the order right to a second and the hot path short.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Generic, NamedTuple, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from netstack.packet.flow import address_text, endpoint_key
 from netstack.packet.reason import Reason
+from services.udp_fwd.lane import Lane
+from services.udp_fwd.outgoing import Outgoing
 from services.udp_fwd.reply import Sender
 from services.udp_fwd.shares import Shares
 
@@ -31,29 +33,6 @@ RECENT: Final = 32  # packets kept per echo destination, for errors to quote; tr
 Socket = TypeVar("Socket")
 Sockaddr = tuple[Any, ...]
 """As the socket module gives it: address as text, port, and for IPv6 flow label and scope."""
-
-
-class Header(NamedTuple):
-    """What of the client's IP header is carried over to the host's."""
-
-    tos: int
-    ttl: int
-    """As it is to leave: one hop less than it came with."""
-    dont_fragment: bool
-    flow_label: int = 0
-    """Of IPv6; 0 where the client gave none."""
-
-
-class Outgoing(NamedTuple):
-    """One packet of the client on its way out."""
-
-    payloads: list[bytes]
-    header: Header
-    packet: bytes
-    """As much of the client's IP packet as an ICMP error quotes."""
-    number: int
-    """By which an error finds this packet again: the sequence number of an echo request, 0 for UDP."""
-    trace_id: int
 
 
 @dataclass(frozen=True)
@@ -80,7 +59,7 @@ class State(Enum):
 class Destination(Generic[Socket]):
     """A server endpoint that a mapping sends to."""
 
-    __slots__ = ("address", "held", "held_octets", "last", "mapping", "port", "quotes", "sockaddr", "state")
+    __slots__ = ("address", "held", "held_octets", "lane", "last", "mapping", "port", "quotes", "sockaddr", "state")
 
     def __init__(self, mapping: "Mapping[Socket]", address: bytes, port: int, now: float) -> None:
         self.mapping = mapping
@@ -92,6 +71,8 @@ class Destination(Generic[Socket]):
         self.held: list[Outgoing] = []
         self.held_octets = 0
         self.quotes: dict[int, bytes] = {}
+        self.lane = b""
+        """The key of its lane, where it has one."""
 
     def last_quote(self) -> bytes | None:
         """The packet sent last, as an ICMP error quotes it."""
@@ -117,6 +98,8 @@ class Mapping(Generic[Socket]):
     """Of the last packet traced that nobody answered yet."""
     mtu: int = 0
     """What the path to the client takes, in octets, where a router there has said so."""
+    direct: bool = False
+    """Whether its packets come through this worker's own queue of the TUN; then older ones are not elsewhere."""
 
 
 class Flows(Generic[Socket]):
@@ -128,6 +111,7 @@ class Flows(Generic[Socket]):
         self._shares: Shares[Mapping[Socket]] = Shares()
         self._destinations = 0
         self._held_octets = 0
+        self._lanes: dict[bytes, Lane[Destination[Socket]]] = {}
         self._used: list[bytes] = []
         self._ended: list[Mapping[Socket]] = []
         self.waiting = 0
@@ -144,6 +128,19 @@ class Flows(Generic[Socket]):
     def live_keys(self) -> list[bytes]:
         """The keys of all live mappings (netstack.packet.flow.endpoint_key)."""
         return list(self._mappings)
+
+    def find(self, key: bytes) -> Mapping[Socket] | None:
+        """The live mapping of that key."""
+        return self._mappings.get(key)
+
+    def lane(self, key: bytes) -> Lane[Destination[Socket]] | None:
+        """The short way of a flow, by the key of services.udp_fwd.lane; its destination is not removed."""
+        return self._lanes.get(key)
+
+    def add_lane(self, key: bytes, lane: Lane[Destination[Socket]]) -> None:
+        """From here on what fits may go the short way. It takes the place of another with that key."""
+        lane.destination.lane = key
+        self._lanes[key] = lane
 
     def arrive(self, client: bytes, port: int, server: bytes, server_port: int, now: float) -> Destination[Socket]:
         """The client sent something: where to. A destination in state NEW is to be asked about, then `asked`."""
@@ -340,6 +337,8 @@ class Flows(Generic[Socket]):
         destination.state = State.ENDED
         del destination.mapping.destinations[(destination.address, destination.port)]
         self._destinations -= 1
+        if destination.lane:
+            del self._lanes[destination.lane]
 
     def _release(self, destination: Destination[Socket]) -> list[Outgoing]:
         held, destination.held = destination.held, []

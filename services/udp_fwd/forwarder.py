@@ -26,7 +26,9 @@ from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
 from services.udp_fwd import fragmenting
 from services.udp_fwd.addresses import Destinations
-from services.udp_fwd.flows import Destination, Flows, Limits, Mapping, Outgoing, Sockaddr, State
+from services.udp_fwd.flows import Destination, Flows, Limits, Mapping, Sockaddr, State
+from services.udp_fwd.lane import Frame
+from services.udp_fwd.outgoing import Header, Outgoing
 from services.udp_fwd.sockets import ALREADY_TOLD, HostSocket, Received
 from services.udp_fwd.train import Train
 
@@ -45,6 +47,9 @@ _log = logging.getLogger(__name__)
 
 Endpoints = tuple[bytes, int, bytes, int]
 """Client address and port (or echo identifier), server address and port (0 for echo)."""
+
+Parts = tuple[bytes, bytes | memoryview]
+"""A frame in two parts, of which the second may be empty."""
 
 OnEnded = Callable[[Mapping[HostSocket]], None]
 
@@ -96,24 +101,27 @@ class Forwarder:
         """The IP protocol towards this address."""
         raise NotImplementedError
 
-    def forward(self, endpoints: Endpoints, outgoing: Outgoing, now: float) -> None:
-        """The client sent a packet. Call `flush` after the last one of a batch."""
+    def forward(
+        self, endpoints: Endpoints, outgoing: Outgoing, now: float
+    ) -> Destination[HostSocket] | None:  # fmt: skip
+        """The client sent a packet; where it goes, if anywhere. Call `flush` after the last one of a batch."""
         client, port, server, server_port = endpoints
         if (server[0] in _SUSPECT or server in self._broadcast) and self._refused_at_sight(server, outgoing):
-            return
+            return None
         if outgoing.header.ttl < 1:
             self._drop(Reason.TTL_EXCEEDED, outgoing)
             self._tell(errqueue.time_exceeded(outgoing.packet, self._links.gateway.towards(client)), outgoing.packet)
-            return
+            return None
         destination = self.flows.arrive(client, port, server, server_port, now)
         if destination.state is State.ALLOWED:
             self._board(destination, outgoing)
         else:
             self._wait(destination, outgoing)
+        return destination
 
     def flush(self) -> None:
         """Send what was collected, and say which addresses are in use."""
-        self._depart()
+        self.depart()
         self.settle()
 
     def settle(self) -> None:
@@ -184,7 +192,7 @@ class Forwarder:
             return Reason.FLOW_TABLE_FULL
         return Reason.SOCKET_ERROR
 
-    def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[bytes]:
+    def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[Parts]:
         """What came in, as frames for the client; none where it is not from an address that was sent to."""
         raise NotImplementedError
 
@@ -222,7 +230,7 @@ class Forwarder:
         if decision.allowed:
             for outgoing in self.flows.allow(destination, now):
                 self._board(destination, outgoing)
-            self._depart()
+            self.depart()
         else:
             reason = Reason.of_refusal(decision.reason)
             for outgoing in self.flows.refuse(destination):
@@ -242,35 +250,47 @@ class Forwarder:
             if not outgoing.trace_id and train.couple(destination, outgoing):
                 self.flows.sent(destination, outgoing)
                 return
-            self._depart()
+            self.depart()
         self._train = Train(destination, outgoing)
         self.flows.sent(destination, outgoing)
         if outgoing.trace_id:
             began = time.monotonic()
             destination.mapping.trace_id = outgoing.trace_id
             octets = self._train.octets
-            self._depart()
+            self.depart()
             where = endpoint(destination.address, destination.port)
             self._runtime.trace.hop(outgoing.trace_id, "sent", at=began, detail=f"{where} {octets} octets")
 
-    def _depart(self) -> None:
+    def depart(self) -> None:
+        """Send what was collected."""
         train, self._train = self._train, None
         if train is None:
             return
-        mapping = train.destination.mapping
-        host = mapping.socket
+        host = self.host_of(train.destination.mapping, len(train.payloads))
         if host is None:
-            if mapping.ended is not None:
-                self._counters.drop(mapping.ended, len(train.payloads))
-                return
-            host = self._open(mapping)
-            if host is None:
-                return
+            return
         self._towards = train.destination
         number = host.send(train.destination.sockaddr, train.payloads, train.header)
         self._towards = None
         if number:
             self._not_sent(train.destination, number)
+
+    def send_joined(
+        self, host: HostSocket, destination: Destination[HostSocket], parts: list[Frame], size: int, header: Header
+    ) -> None:  # fmt: skip
+        """Send what a lane collected (HostSocket.send_joined)."""
+        self._towards = destination
+        number = host.send_joined(destination.sockaddr, parts, size, header)
+        self._towards = None
+        if number:
+            self._not_sent(destination, number)
+
+    def host_of(self, mapping: Mapping[HostSocket], datagrams: int) -> HostSocket | None:
+        """The socket through which so many are to leave; None where there can be none, and that is counted."""
+        if mapping.socket is None and mapping.ended is not None:
+            self._counters.drop(mapping.ended, datagrams)
+            return None
+        return mapping.socket or self._open(mapping)
 
     def _open(self, mapping: Mapping[HostSocket]) -> HostSocket | None:
         try:
@@ -305,21 +325,21 @@ class Forwarder:
             host.drain_errors()
             return
         now = self._clock()
-        write = self._tunnel.write
+        write = self._tunnel.write_parts
         for received in burst:
             if not received.arrived.ttl:  # a router's rule; it cannot be told to the server from here
                 self._counters.drop(Reason.TTL_EXCEEDED)
                 continue
-            for frame in self.frames(mapping, received, now):
+            for head, payload in self.frames(mapping, received, now):
                 if mapping.trace_id:
-                    self._answered(mapping, frame, received)
+                    self._answered(mapping, (head, payload), received)
                 else:
-                    write(frame)
+                    write(head, payload)
         self.settle()
 
-    def _answered(self, mapping: Mapping[HostSocket], frame: bytes, received: Received) -> None:
+    def _answered(self, mapping: Mapping[HostSocket], frame: Parts, received: Received) -> None:
         trace_id, mapping.trace_id = mapping.trace_id, 0
-        self._tunnel.write(frame, trace_id)
+        self._tunnel.write_parts(*frame, trace_id)
         detail = f"{received.sender[0]} port {received.sender[1]}, {len(received.octets)} octets"
         self._runtime.trace.hop(trace_id, "answered", at=time.monotonic(), detail=detail)
 

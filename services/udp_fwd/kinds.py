@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from netstack.packet import datagram, ipv4, udp
+from netstack.packet import datagram, ipv4, plain, udp
 from netstack.packet.reason import Reason
 from netstack.packet.vnet import VNET_LEN
-from services.udp_fwd import echo
-from services.udp_fwd.flows import GRAIN, Header, Limits, Mapping, Outgoing
-from services.udp_fwd.forwarder import Forwarder, Links, OnEnded, packed
+from services.udp_fwd import echo, lane
+from services.udp_fwd.flows import GRAIN, Destination, Limits, Mapping, State
+from services.udp_fwd.forwarder import Forwarder, Links, OnEnded, Parts, packed
+from services.udp_fwd.lane import Lane
+from services.udp_fwd.outgoing import Header, Outgoing
 from services.udp_fwd.sockets import HostSocket, Received
 
 ECHO_IDLE: Final = 60.0  # seconds; RFC 5508 REQ-2: not less
@@ -39,14 +41,62 @@ class UdpForwarder(Forwarder):
         timeouts = limits.idle_timeout, limits.stream_timeout
         super().__init__(links, Limits(*timeouts, max_flows, max_flows * DESTINATIONS_PER_FLOW), on_ended)
         self._trains = _kernel() >= _USO_SINCE
+        self._boarding: list[Lane[Destination[HostSocket]]] = []
 
-    def take(self, sent: datagram.Datagram, trace_id: int, now: float) -> None:
-        """The client sent a datagram, or a train of them."""
+    def take_alike(self, frame: lane.Frame, now: float, *, own: bool) -> bool:
+        """Take a frame the short way; False where it must go the long one. Those before it have left then.
+
+        own says that it came through this worker's own queue of the TUN.
+        """
+        way = self.flows.lane(lane.key_of(frame))
+        if way is None:
+            return False
+        destination = way.destination
+        if (
+            now - destination.last >= GRAIN
+            or destination.state is not State.ALLOWED
+            or destination.mapping.direct is not own
+            or not way.fits(frame)
+        ):
+            self._leave(way)
+            return False
+        if not way.parts:
+            self.depart()
+            self._boarding.append(way)
+        if not way.add(frame):
+            self._leave(way)
+            way.add(frame)
+        return True
+
+    def flush(self) -> None:
+        """Send what was collected, and say which addresses are in use."""
+        for way in self._boarding:
+            self._leave(way)
+        self._boarding.clear()
+        super().flush()
+
+    def _leave(self, way: Lane[Destination[HostSocket]]) -> None:
+        if not way.parts:
+            return
+        destination = way.destination
+        destination.quotes[0] = way.quote
+        size = way.size
+        parts = way.take()
+        host = self.host_of(destination.mapping, len(parts))
+        if host is not None:
+            self.send_joined(host, destination, parts, size, way.header)
+
+    def take(self, sent: datagram.Datagram, frame: lane.Frame, trace_id: int, now: float) -> None:
+        """The client sent a datagram, or a train of them, in this frame."""
         packet = sent.packet
         quote = packet[:_QUOTE_V4] if len(sent.server) == 4 else packet[:_QUOTE_V6]
         header = Header(sent.tos, sent.ttl - 1, self._dont_fragment(sent), sent.flow_label)
         endpoints = sent.client, sent.client_port, sent.server, sent.server_port
-        self.forward(endpoints, Outgoing(sent.payloads, header, quote, 0, trace_id), now)
+        destination = self.forward(endpoints, Outgoing(sent.payloads, header, quote, 0, trace_id), now)
+        if destination is None or destination.state is not State.ALLOWED:
+            return
+        if plain.udp_endpoint(frame) and lane.can_be(frame):
+            self.flows.add_lane(lane.key_of(frame), Lane(frame, destination, header))
 
     def protocol(self, _address: bytes) -> int:
         """Always 17."""
@@ -58,7 +108,7 @@ class UdpForwarder(Forwarder):
         host.keep_port(mapping.port)
         return host
 
-    def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[bytes]:
+    def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[Parts]:
         """One frame for a datagram, and for a train where the kernel takes it."""
         octets, segment, sockaddr, arrived = received
         sender = mapping.senders.get(sockaddr)
@@ -70,11 +120,12 @@ class UdpForwarder(Forwarder):
         size = segment or len(octets)
         if (mapping.mtu or size > self._tunnel.mtu - _HEADERS_V6) and size > self._links.mtu(mapping) - _HEADERS_V6:
             mtu = self._links.mtu(mapping)
-            each = [octets[at : at + size] for at in range(0, len(octets), size)]
-            return [frame for one in each for frame in self._links.cut(sender.packet(one, arrived), mtu)]
+            each = [bytes(octets[at : at + size]) for at in range(0, len(octets), size)]
+            return [(frame, b"") for one in each for frame in self._links.cut(sender.packet(one, arrived), mtu)]
         if not segment or self._trains:
-            return (sender.frame(octets, segment, arrived),)
-        return [sender.frame(octets[at : at + segment], 0, arrived) for at in range(0, len(octets), segment)]
+            return ((sender.head(len(octets), segment, arrived), octets),)
+        parts = [octets[at : at + segment] for at in range(0, len(octets), segment)]
+        return [(sender.head(len(part), 0, arrived), part) for part in parts]
 
     def number(self, _sent: bytes) -> int | None:
         """UDP has no numbers: the last packet is quoted."""
@@ -134,21 +185,21 @@ class EchoForwarder(Forwarder):
             _log.warning("%s", note)
         return Reason.NO_PING_SOCKET
 
-    def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[bytes]:
+    def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[Parts]:
         """The reply under the client's identifier."""
         octets, _, sockaddr, arrived = received
         address = packed(sockaddr[0])
         if self.flows.heard(mapping, sockaddr, address, now) is None:
             self._counters.drop(Reason.FLOW_UNKNOWN)
             return ()
-        frame = echo.reply(address, mapping.client, mapping.port, octets, arrived)
+        frame = echo.reply(address, mapping.client, mapping.port, bytes(octets), arrived)
         if frame is None:
             self._counters.drop(Reason.MALFORMED_ICMP)
             return ()
         mtu = self._links.mtu(mapping)
         if len(frame) - VNET_LEN > mtu:
-            return self._links.cut(frame[VNET_LEN:], mtu)
-        return (frame,)
+            return [(each, b"") for each in self._links.cut(frame[VNET_LEN:], mtu)]
+        return ((frame, b""),)
 
     def number(self, sent: bytes) -> int | None:
         """The sequence number."""

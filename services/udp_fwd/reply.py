@@ -2,12 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from netstack.packet import datagram, ipv4, ipv6, udp, vnet
-from netstack.packet.vnet import VNET_LEN
-
-_IPV4_HEADER: Final = 20  # octets
-_IPV6_HEADER: Final = 40
-_CHECKSUM_AT: Final = 6  # octets into the UDP header
+from netstack.packet import datagram, ipv4, ipv6, udp
 
 
 class Arrived(NamedTuple):
@@ -42,15 +37,19 @@ class Sender:
         self._segment = 0
         self._arrived = UNKNOWN
 
-    def frame(self, payload: bytes, segment: int = 0, arrived: Arrived = UNKNOWN) -> bytes:
-        """One datagram, or with `segment` a train of datagrams of that many octets each (the last may be shorter)."""
-        length = len(payload)
+    def head(self, length: int, segment: int, arrived: Arrived) -> bytes:
+        """What makes a frame of so many octets of payload: one datagram, or with `segment` a train of datagrams of that
+        many octets each (the last may be shorter).
+        """
         if length != self._length or segment != self._segment or arrived is not self._arrived:
-            self._headers = self._build(payload, segment, arrived)
+            ends = datagram.Endpoints(self.address, self.port, self.client, self.client_port)
+            self._headers = datagram.emit_head(
+                ends, length, tos=arrived.tos, ttl=arrived.ttl, flow_label=arrived.flow_label, segment=segment
+            )
             self._length = length
             self._segment = segment
             self._arrived = arrived
-        return self._headers + payload
+        return self._headers
 
     def packet(self, payload: bytes, arrived: Arrived = UNKNOWN) -> bytes:
         """One datagram as an IP packet, its checksums filled in."""
@@ -65,14 +64,3 @@ class Sender:
                 traffic_class=arrived.tos, hop_limit=arrived.ttl, flow_label=arrived.flow_label,
             )  # fmt: skip
         return head + upper
-
-    def _build(self, payload: bytes, segment: int, arrived: Arrived) -> bytes:
-        whole = datagram.emit(
-            self.address, self.port, self.client, self.client_port, payload,
-            tos=arrived.tos, ttl=arrived.ttl, flow_label=arrived.flow_label,
-        )  # fmt: skip
-        headers = whole[: len(whole) - len(payload)]
-        if not segment:
-            return headers
-        ip = _IPV4_HEADER if len(self.client) == 4 else _IPV6_HEADER
-        return vnet.emit(vnet.GSO_UDP_L4, ip + udp.HEADER_LEN, segment, ip, _CHECKSUM_AT) + headers[VNET_LEN:]

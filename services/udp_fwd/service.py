@@ -4,7 +4,8 @@ import logging
 import resource
 from typing import Final
 
-from netstack.packet import datagram, icmp_error, udp
+from netstack.packet import datagram, icmp_error, plain, udp
+from netstack.packet.flow import endpoint_key
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
@@ -16,6 +17,7 @@ from services.udp_fwd.kinds import ECHO_MAX_FLOWS, EchoForwarder, UdpForwarder
 from services.udp_fwd.sockets import HostSocket
 
 _OTHER_DESCRIPTORS: Final = 64  # links, the loop, standard streams
+_DNS_PORT: Final = 53
 _EXPIRE: Final = 1.0  # seconds between looks at idle mappings
 
 _log = logging.getLogger(__name__)
@@ -38,50 +40,110 @@ class UdpService:
         self._tunnel = Tunnel(
             runtime, self.batch,
             flows=self._flows, on_welcome=lambda: self._joined("tun_io"), on_room=self._resume,
-            on_drained=self._leave_if_done,
+            on_drained=self._leave_if_done, views=True, on_own=self._own,
         )  # fmt: skip
         whitelist = Whitelist(runtime, on_joined=lambda: self._joined("tracker"), on_revoked=self._revoked)
         links = Links(runtime, self._tunnel, whitelist)
         self._udp = UdpForwarder(links, self._room_for_flows(runtime.config.udp.max_flows), self._ended)
         self._echo = EchoForwarder(links, self._ended)
         self._forwarders += [self._udp, self._echo]
+        quic = runtime.config.quic
+        self._not_ours = frozenset({_DNS_PORT, *(quic.ports if quic.block else ())})
+        self._fenced: list[bytes] = []
         runtime.every(_EXPIRE, self._expire)
         runtime.on_drain = self._tunnel.drain
         runtime.on_stop.append(self._close)
         runtime.before_sample = self._show
 
     def batch(self, packets: list[bytes], traced: dict[int, int]) -> None:
-        """Take what the client sent, whatever it is."""
+        """Take what the client sent and tun_io gave us, whatever it is."""
         now = self._clock()
-        for index, octets in enumerate(packets):
+        take_alike = self._udp.take_alike
+        for index, frame in enumerate(packets):
             trace_id = traced.get(index, 0) if traced else 0
-            try:
-                self._packet(octets, trace_id, now)
-            except MalformedPacketError as error:
-                self._counters.drop(error.reason)
-                self._runtime.trace.hop(trace_id, "dropped", at=now, service=0.0, detail=error.reason.value)
+            if trace_id or not take_alike(frame, now, own=False):
+                self._packet(bytes(frame), trace_id, now, own=False)
+        self._flush()
+
+    def _own(self, packets: list[bytes]) -> None:
+        """Take what came to our own queue of the TUN of endpoints that are ours; the rest goes to tun_io.
+
+        That is also how an endpoint becomes ours: tun_io alone says whose it is. Older packets of it are on their way
+        through tun_io then, and so are those from before the kernel chose our queue: they come first.
+        """
+        now = self._clock()
+        take_alike = self._udp.take_alike
+        for index, frame in enumerate(packets):
+            if take_alike(frame, now, own=True):
+                continue
+            mapping = self._mapping_of(frame)
+            if mapping is None:
+                self._tunnel.pass_on(frame)
+            elif mapping.direct:
+                self._packet(bytes(frame), 0, now, own=True)
+            else:
+                self._fenced = list(map(bytes, packets[index:]))
+                self._tunnel.fence(self._after_fence)
+                break
+        self._flush()
+
+    def _after_fence(self) -> None:
+        """All that is older is here. What else has come to our queue meanwhile is still in it."""
+        frames, self._fenced = self._fenced, []
+        for frame in frames:
+            mapping = self._mapping_of(frame)
+            if mapping is not None:
+                mapping.direct = True
+        self._own(frames)
+
+    def _mapping_of(self, frame: bytes) -> Mapping[HostSocket] | None:
+        """Whose packet it is, where it is a plain one of a mapping of ours."""
+        key = plain.udp_endpoint(frame)
+        if key:
+            return None if plain.udp_port(frame) in self._not_ours else self._udp.flows.find(key)
+        key = plain.echo_endpoint(frame)
+        return self._echo.flows.find(key) if key else None
+
+    def _flush(self) -> None:
         for forwarder in self._forwarders:
             forwarder.flush()
 
-    def _packet(self, octets: bytes, trace_id: int, now: float) -> None:
+    def _packet(self, frame: bytes, trace_id: int, now: float, *, own: bool) -> None:
         try:
-            sent = datagram.parse(octets)
+            self._parse(frame, trace_id, now, own=own)
+        except MalformedPacketError as error:
+            self._counters.drop(error.reason)
+            self._runtime.trace.hop(trace_id, "dropped", at=now, service=0.0, detail=error.reason.value)
+
+    def _parse(self, frame: bytes, trace_id: int, now: float, *, own: bool) -> None:
+        try:
+            sent = datagram.parse(frame)
         except MalformedPacketError as error:
             if error.reason is not Reason.UNKNOWN_PROTOCOL:
                 raise
         else:
-            self._udp.take(sent, trace_id, now)
+            if not own:
+                self._comes_from_tun_io(self._udp.flows.find(endpoint_key(sent.client, sent.client_port)))
+            self._udp.take(sent, frame, trace_id, now)
             return
         try:
-            request = echo.parse(octets)
+            request = echo.parse(frame)
         except MalformedPacketError as error:
             if error.reason is not Reason.UNKNOWN_PROTOCOL:
                 raise
         else:
+            if not own:
+                self._comes_from_tun_io(self._echo.flows.find(endpoint_key(request.client, request.identifier)))
             self._echo.take(request, trace_id, now)
             return
-        told = icmp_error.parse(octets)
+        told = icmp_error.parse(frame)
         (self._udp if told.protocol == udp.PROTOCOL else self._echo).told(told)
+
+    def _comes_from_tun_io(self, mapping: Mapping[HostSocket] | None) -> None:
+        """The kernel chose another queue, or it is no plain packet: what is in ours is older."""
+        if mapping is not None and mapping.direct:
+            self._tunnel.read_own()
+            mapping.direct = False
 
     def _flows(self) -> list[bytes]:
         return [key for forwarder in self._forwarders for key in forwarder.flows.live_keys()]

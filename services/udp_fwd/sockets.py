@@ -10,14 +10,18 @@ from typing import Final, NamedTuple
 from netstack.packet import errqueue
 from netstack.packet.errqueue import SocketError
 from services.udp_fwd import arrival
-from services.udp_fwd.flows import Header, Sockaddr
+from services.udp_fwd.flows import Sockaddr
+from services.udp_fwd.lane import MAX_OCTETS, MAX_SEGMENTS, Frame
+from services.udp_fwd.outgoing import Header
 from services.udp_fwd.reply import UNKNOWN, Arrived
 from services.udp_fwd.train import calls
 
-BURST: Final = 32  # receives per turn of the loop
+BURST: Final = 64  # receives per turn of the loop
 BURST_OCTETS: Final = 512 << 10
 _BUFFER: Final = 4 << 20  # octets; the kernel takes what net.core.rmem_max and wmem_max allow
 _LARGEST: Final = 65535  # octets; of a datagram, and of what GRO makes of several
+_ROOM: Final = memoryview(bytearray(BURST_OCTETS + _LARGEST))
+"""What a burst is received into, of whatever socket: it is dealt with before the next one."""
 _ANCILLARY: Final = 4 * socket.CMSG_SPACE(4)  # the size of GRO's segments, TTL, TOS, flow label
 _ERROR_ANCILLARY: Final = _ANCILLARY + errqueue.ANCILLARY
 _ERROR_QUOTE: Final = 64  # octets of what we sent, of which only an echo header is read
@@ -46,11 +50,12 @@ _WANTED_V6: Final = (
 
 
 class Received(NamedTuple):
-    """What one receive gave."""
+    """A datagram, or several of one sender that came one after the other and are alike."""
 
-    octets: bytes
+    octets: memoryview
+    """They hold until the next receive of any socket."""
     segment: int
-    """Size of the datagrams in it where GRO put several together (the last may be shorter), else 0."""
+    """Size of the datagrams in it where there are several (the last may be shorter), else 0."""
     sender: Sockaddr
     arrived: Arrived
 
@@ -70,6 +75,9 @@ class HostSocket:
         self._header: Header | None = None
         self._burst = 1
         self._segments = protocol == socket.IPPROTO_UDP
+        self._joins = MAX_SEGMENTS - 1 if self._segments else 0  # datagrams that may join one; echo replies stay alone
+        self._train_ancillary: list[tuple[int, int, bytes]] = []
+        self._train_size = 0
         self._flow_labels = not four
         self._ancillary: list[tuple[int, int, bytes]] = []
         self._segment = 0
@@ -115,6 +123,21 @@ class HostSocket:
             self._flow_labels = False
         return self._send_all(to, payloads)
 
+    def send_joined(self, to: Sockaddr, parts: list[Frame], size: int, header: Header) -> int:
+        """Send what lies in the parts, one behind the other: datagrams of `size` octets each, the last may be shorter.
+
+        At most MAX_SEGMENTS, of MAX_OCTETS together. 0, or the errno that ended it.
+        """
+        number = errno.EINVAL
+        if self._segments and (len(parts) > 1 or len(parts[0]) > size) and not header.flow_label:
+            if header is not self._header and header != self._header:
+                self._set_header(header)
+            number = self._send_train(parts, size, to)
+        if number not in _NO_SEGMENTATION:
+            return number
+        payload = b"".join(parts)
+        return self.send(to, [payload[at : at + size] for at in range(0, len(payload), size)] or [b""], header)
+
     def receive(self) -> list[Received]:
         """A burst of what has come in; nothing where the socket is readable because of an error.
 
@@ -122,24 +145,45 @@ class HostSocket:
         a receive that finds nothing.
         """
         received: list[Received] = []
-        octets = 0
-        take = self._socket.recvmsg
-        for _ in range(self._burst):
+        start = used = 0  # of the train at hand, in the room
+        count = size = room = 0  # datagrams in it, their size, and how many more fit
+        whom: Sockaddr = ()
+        take = self._socket.recvmsg_into
+        for taken in range(self._burst):
             try:
-                data, ancillary, _, sender = take(_LARGEST, _ANCILLARY)
+                length, ancillary, _, sender = take([_ROOM[used:]], _ANCILLARY)
             except OSError:  # nothing more (BlockingIOError), or an error that `drain_errors` explains
-                self._burst = max(1, len(received))
-                return received
+                self._burst = max(1, taken)
+                break
             if ancillary != self._ancillary:  # one server says the same each time
+                if count:
+                    received.append(self._train(start, used, size if count > 1 else 0, whom))
                 self._ancillary = ancillary
                 self._segment, self._arrived = arrival.parse(ancillary)
-            segment = self._segment
-            received.append(Received(data, segment if segment < len(data) else 0, sender, self._arrived))
-            octets += len(data)
-            if octets > BURST_OCTETS:
-                return received
-        self._burst = min(BURST, self._burst * 2)
+                start, count, room = used, 0, 0
+            if 0 < length <= size and room and sender == whom and used + length - start <= MAX_OCTETS:
+                count += 1
+                used += length
+                room = room - 1 if length == size else 0
+                continue
+            if count:
+                received.append(self._train(start, used, size if count > 1 else 0, whom))
+            start, used, whom, count = used, used + length, sender, 1
+            if 0 < self._segment < length:
+                received.append(self._train(start, used, self._segment, whom))
+                start, count, room = used, 0, 0
+            else:
+                size, room = length, self._joins
+            if used > BURST_OCTETS:
+                break
+        else:
+            self._burst = min(BURST, self._burst * 2)
+        if count:
+            received.append(self._train(start, used, size if count > 1 else 0, whom))
         return received
+
+    def _train(self, start: int, end: int, segment: int, sender: Sockaddr) -> Received:
+        return Received(_ROOM[start:end], segment, sender, self._arrived)
 
     def drain_errors(self) -> bool:
         """Hand over what the error queue holds; whether one of it was this host's own refusal to send."""
@@ -175,7 +219,7 @@ class HostSocket:
 
     def _send_together(self, payloads: list[bytes], to: Sockaddr) -> int:
         if self._segments and len(payloads) > 1:
-            number = self._send_train(payloads, to)
+            number = self._send_train(payloads, len(payloads[0]), to)
             if number not in _NO_SEGMENTATION:
                 return number
             self._segments = number == errno.EMSGSIZE  # a single one above the path MTU says so in the error queue
@@ -188,12 +232,15 @@ class HostSocket:
             return self._after_error(error, lambda: self._socket.sendto(payload, to))
         return 0
 
-    def _send_train(self, payloads: list[bytes], to: Sockaddr) -> int:
-        ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(len(payloads[0])))]
+    def _send_train(self, parts: list[Frame] | list[bytes], size: int, to: Sockaddr) -> int:
+        if size != self._train_size:
+            self._train_size = size
+            self._train_ancillary = [(socket.IPPROTO_UDP, _UDP_SEGMENT, _SEGMENT_SIZE.pack(size))]
+        ancillary = self._train_ancillary
         try:
-            self._socket.sendmsg(payloads, ancillary, 0, to)
+            self._socket.sendmsg(parts, ancillary, 0, to)
         except OSError as error:
-            return self._after_error(error, lambda: self._socket.sendmsg(payloads, ancillary, 0, to))
+            return self._after_error(error, lambda: self._socket.sendmsg(parts, ancillary, 0, to))
         return 0
 
     def _after_error(self, error: OSError, again: Callable[[], int]) -> int:

@@ -5,12 +5,11 @@ shorter. What leaves the host is the same datagrams in the same order.
 """
 
 from collections.abc import Iterator
-from typing import Final, Generic
+from typing import Generic
 
-from services.udp_fwd.flows import Destination, Header, Outgoing, Socket
-
-MAX_SEGMENTS: Final = 64  # UDP_MAX_SEGMENTS of linux/udp.h before 6.10; 128 since
-MAX_OCTETS: Final = 65000  # of payload; with headers a train must stay below 65,536
+from services.udp_fwd.flows import Destination, Socket
+from services.udp_fwd.lane import MAX_OCTETS, MAX_SEGMENTS
+from services.udp_fwd.outgoing import Header, Outgoing
 
 
 class Train(Generic[Socket]):

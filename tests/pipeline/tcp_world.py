@@ -1,10 +1,8 @@
 """A tcp_fwd process between a tun_io and a tracker of the test's own, clients of one segment at a time, and servers."""
 
 import asyncio
-import contextlib
 import hashlib
 import socket
-from collections import deque
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import ClassVar, Self
@@ -14,9 +12,10 @@ import pytest
 from netstack.packet import frame, icmp, tcp
 from netstack.packet.flow import Flow, tcp_key
 from netstack.packet.seqnum import MASK, diff
-from netstack.wire.messages import Astray, Closed, Message, Opened
+from netstack.wire.messages import Closed, Opened
 from services.tcp_fwd.segment import Emitter, Segment, parse
 from tests.pipeline import world as worlds
+from tests.pipeline.own_world import OwnQueue
 from tests.pipeline.world import CLIENT, CLIENT_V6, LOOPBACK, LOOPBACK_V6, WITHIN, ForwarderWorld
 
 ISN = 0xFFFFF000  # of every client; the circle is crossed within the first few segments
@@ -50,48 +49,8 @@ class World(ForwarderWorld):
         return Client(self, server, port, client_port)
 
 
-class OwnWorld(World):
+class OwnWorld(OwnQueue, World):
     """One tcp_fwd process that has a queue of its own: what is not traced goes through that, both ways."""
-
-    def __init__(self, run_dir: Path) -> None:
-        super().__init__(run_dir)
-        self._loop = asyncio.get_running_loop()
-        # Like a device it keeps the boundaries of packets, and it holds a few of them.
-        self._client, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._client.setblocking(False)
-        self._unsent: deque[bytes] = deque()
-        self._lender = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-        self._lender.bind(str(self.topology.queues))
-        self._lender.listen()
-        self._lent: socket.socket | None = None
-        self.own_packets = 0
-        """What came through the queue."""
-        self.returns = True
-        """tun_io gives back what was passed on to it, since nobody else is there."""
-
-    async def start(self, *settings: str, prefix: tuple[str, ...] = ()) -> None:
-        await super().start(*settings, prefix=prefix)
-        self._lent, _ = await asyncio.wait_for(self._loop.sock_accept(self._lender), WITHIN)
-        socket.send_fds(self._lent, [b"\0"], [self._theirs.fileno()])
-        self._loop.add_reader(self._client.fileno(), self._written)
-        self.send(b"probe")
-        await self.until(lambda: self.astray)  # it has the queue
-        self.said.clear()
-
-    async def stop(self) -> None:
-        try:
-            await super().stop()
-        finally:
-            self._loop.remove_reader(self._client.fileno())
-            self._loop.remove_writer(self._client.fileno())
-            for each in (self._client, self._theirs, self._lender, self._lent):
-                if each is not None:
-                    each.close()
-
-    @property
-    def astray(self) -> list[bytes]:
-        """What was passed on."""
-        return [frame for message in self.said if isinstance(message, Astray) for frame in message.frames]
 
     async def over(self, client: "Client") -> None:
         while (await self.sample()).gauges["flows"]:
@@ -103,35 +62,6 @@ class OwnWorld(World):
         one = super().client(port, server=server, client_port=client_port)
         one.window = OWN_WINDOW
         return one
-
-    def send(self, *frames: bytes, trace_id: int = 0) -> None:
-        if trace_id:
-            super().send(*frames, trace_id=trace_id)
-        else:
-            self._unsent += frames
-            self._flush()
-
-    def _tun_heard(self, identity: bytes, message: Message) -> None:
-        super()._tun_heard(identity, message)
-        if isinstance(message, Astray) and self.returns and self._lent is not None:
-            super().send(*(frame for frame in message.frames if frame != b"probe"))
-
-    def _flush(self) -> None:
-        fd = self._client.fileno()
-        try:
-            while self._unsent:
-                self._client.send(self._unsent[0])
-                self._unsent.popleft()
-            self._loop.remove_writer(fd)
-        except BlockingIOError:
-            self._loop.add_writer(fd, self._flush)
-
-    def _written(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                packet = self._client.recv(1 << 17)
-                self.own_packets += 1
-                self.deliver(packet, 0)
 
 
 class Client:

@@ -331,12 +331,14 @@ def test_a_train_of_the_server_comes_back_whole():
 
 def test_while_tun_io_is_behind_nothing_is_read_from_servers_and_nothing_is_lost():
     async def scenario(one: World) -> None:
-        with Server() as server:
+        with Server() as server, Server() as other:
             one.send(packet(LOOPBACK, server.port, b"go"))
             _, client = await server.receive()
             one.stop_reading()
             for number in range(8000):  # more than the link holds; the rest fits the socket's 4 MiB
-                server.socket.sendto(number.to_bytes(2, "big") * 100, client)
+                # Those of two senders in turn join no train.
+                sender = other if number % 2 else server
+                sender.socket.sendto(number.to_bytes(2, "big") * 100, client)
                 if number % 100 == 0:
                     await asyncio.sleep(0.005)
             await asyncio.sleep(0.3)

@@ -9,6 +9,7 @@ from typing import ClassVar, Self
 from netstack.packet import checksum, datagram, frame, icmp, ipv4, ipv6, udp
 from netstack.packet.vnet import NO_OFFLOAD
 from tests.pipeline import world as worlds
+from tests.pipeline.own_world import OwnQueue
 from tests.pipeline.world import CLIENT, CLIENT_V6, GATEWAY, LOOPBACK, LOOPBACK_V6, NOBODY, WITHIN, ForwarderWorld
 
 __all__ = ["CLIENT", "CLIENT_V6", "GATEWAY", "LOOPBACK", "LOOPBACK_V6", "NOBODY", "WITHIN"]
@@ -22,6 +23,10 @@ class World(ForwarderWorld):
 
     async def datagram(self) -> datagram.Datagram:
         return datagram.parse(await self.frame())
+
+
+class OwnWorld(OwnQueue, World):
+    """One udp_fwd process that has a queue of its own: what is not traced goes through that, both ways."""
 
 
 def world(*settings: str, prefix: tuple[str, ...] = ()) -> contextlib.AbstractAsyncContextManager[World]:

@@ -19,6 +19,7 @@ from netstack.wire.messages import (
     Confirmed,
     Drain,
     Explain,
+    Fence,
     Forbid,
     FromTun,
     Heartbeat,
@@ -87,6 +88,7 @@ EXAMPLES: dict[int, Message] = {
     30: Astray([b"\x00packet", b""]),
     31: Confirm(12.5),
     32: Confirmed(12.5, "3f9a", 5),
+    33: Fence(7),
 }
 """By the number on the wire."""
 

@@ -15,11 +15,10 @@ from services.udp_fwd.flows import (
     RECENT,
     Destination,
     Flows,
-    Header,
     Limits,
-    Outgoing,
     State,
 )
+from services.udp_fwd.outgoing import Header, Outgoing
 
 CLIENT = bytes([10, 0, 0, 2])
 A = bytes([198, 18, 0, 1])

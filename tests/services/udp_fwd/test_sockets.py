@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from netstack.packet.errqueue import ORIGIN_ICMP
-from services.udp_fwd.flows import Header
+from services.udp_fwd.outgoing import Header
 from services.udp_fwd.sockets import ALREADY_TOLD, BURST, HostSocket
 
 HEADER = Header(tos=0, ttl=63, dont_fragment=True)
@@ -57,13 +57,13 @@ def test_a_burst_grows_while_there_is_more_and_shrinks_when_there_is_not():
     def test(host, server, errors):
         host.send(server.getsockname(), [b"hello"], HEADER)
         _, client = server.recvfrom(10)
-        for number in range(100):
-            server.sendto(bytes([number]), client)
+        for number in range(200):
+            server.sendto(bytes([number]) * (number + 1), client)  # one that is longer joins no other
         bursts = []
         while burst := host.receive():
             bursts.append([received.octets[0] for received in burst])
-        assert [len(burst) for burst in bursts] == [1, 2, 4, 8, 16, BURST, BURST, 5]
-        assert [octet for burst in bursts for octet in burst] == list(range(100))
+        assert [len(burst) for burst in bursts] == [1, 2, 4, 8, 16, 32, BURST, BURST, 9]
+        assert [octet for burst in bursts for octet in burst] == list(range(200))
         server.sendto(b"x", client)
         server.sendto(b"y", client)
         assert len(host.receive()) == 1

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.udp_fwd.flows import Flows, Header, Limits, Outgoing
-from services.udp_fwd.train import MAX_OCTETS, MAX_SEGMENTS, Train, calls
+from services.udp_fwd.flows import Flows, Limits
+from services.udp_fwd.lane import MAX_OCTETS, MAX_SEGMENTS
+from services.udp_fwd.outgoing import Header, Outgoing
+from services.udp_fwd.train import Train, calls
 
 HEADER = Header(tos=0, ttl=63, dont_fragment=True)
 FLOWS: Flows[str] = Flows(Limits(30, 120, 10, 10))
