@@ -18,7 +18,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from netstack.packet.flow import address_text, endpoint_key
 from netstack.packet.reason import Reason
-from services.udp_fwd.lane import Lane
+from services.udp_fwd.lane import Lanes
 from services.udp_fwd.outgoing import Outgoing
 from services.udp_fwd.reply import Sender
 from services.udp_fwd.shares import Shares
@@ -111,9 +111,10 @@ class Flows(Generic[Socket]):
         self._shares: Shares[Mapping[Socket]] = Shares()
         self._destinations = 0
         self._held_octets = 0
-        self._lanes: dict[bytes, Lane[Destination[Socket]]] = {}
         self._used: list[bytes] = []
         self._ended: list[Mapping[Socket]] = []
+        self.lanes: Lanes[Destination[Socket]] = Lanes()
+        """The short ways to destinations; who adds one sets destination.lane."""
         self.waiting = 0
         """Datagrams that wait for a verdict."""
         self.lost = 0
@@ -132,15 +133,6 @@ class Flows(Generic[Socket]):
     def find(self, key: bytes) -> Mapping[Socket] | None:
         """The live mapping of that key."""
         return self._mappings.get(key)
-
-    def lane(self, key: bytes) -> Lane[Destination[Socket]] | None:
-        """The short way of a flow, by the key of services.udp_fwd.lane; its destination is not removed."""
-        return self._lanes.get(key)
-
-    def add_lane(self, key: bytes, lane: Lane[Destination[Socket]]) -> None:
-        """From here on what fits may go the short way. It takes the place of another with that key."""
-        lane.destination.lane = key
-        self._lanes[key] = lane
 
     def arrive(self, client: bytes, port: int, server: bytes, server_port: int, now: float) -> Destination[Socket]:
         """The client sent something: where to. A destination in state NEW is to be asked about, then `asked`."""
@@ -338,7 +330,7 @@ class Flows(Generic[Socket]):
         del destination.mapping.destinations[(destination.address, destination.port)]
         self._destinations -= 1
         if destination.lane:
-            del self._lanes[destination.lane]
+            self.lanes.remove(destination.lane)
 
     def _release(self, destination: Destination[Socket]) -> list[Outgoing]:
         held, destination.held = destination.held, []

@@ -48,20 +48,21 @@ class UdpForwarder(Forwarder):
 
         own says that it came through this worker's own queue of the TUN.
         """
-        way = self.flows.lane(lane.key_of(frame))
+        way = self.flows.lanes.find(frame)
         if way is None:
+            self._leave_all()
             return False
         destination = way.destination
         if (
             now - destination.last >= GRAIN
             or destination.state is not State.ALLOWED
             or destination.mapping.direct is not own
-            or not way.fits(frame)
         ):
-            self._leave(way)
+            self._leave_all()
             return False
         if not way.parts:
-            self.depart()
+            if self._train is not None:
+                self.depart()
             self._boarding.append(way)
         if not way.add(frame):
             self._leave(way)
@@ -70,10 +71,14 @@ class UdpForwarder(Forwarder):
 
     def flush(self) -> None:
         """Send what was collected, and say which addresses are in use."""
-        for way in self._boarding:
-            self._leave(way)
-        self._boarding.clear()
+        self._leave_all()
         super().flush()
+
+    def _leave_all(self) -> None:
+        if self._boarding:
+            for way in self._boarding:
+                self._leave(way)
+            self._boarding.clear()
 
     def _leave(self, way: Lane[Destination[HostSocket]]) -> None:
         if not way.parts:
@@ -96,7 +101,7 @@ class UdpForwarder(Forwarder):
         if destination is None or destination.state is not State.ALLOWED:
             return
         if plain.udp_endpoint(frame) and lane.can_be(frame):
-            self.flows.add_lane(lane.key_of(frame), Lane(frame, destination, header))
+            destination.lane = self.flows.lanes.add(frame, destination, header)
 
     def protocol(self, _address: bytes) -> int:
         """Always 17."""

@@ -5,6 +5,8 @@ A lane knows the rest of a datagram that went the long way, through netstack.pac
 that fit it, one after the other, of one size (the last may be shorter), are collected to leave in one call.
 """
 
+import struct
+import sys
 from typing import Final, Generic, TypeVar
 
 from netstack.packet import ipv4, ipv6, udp, vnet
@@ -20,34 +22,48 @@ _V4_QUOTE: Final = VNET_LEN + 576  # octets of a frame; more is never quoted (ne
 _V6_QUOTE: Final = VNET_LEN + 1280
 _PLAIN_V4: Final = 0x45
 
+# virtio_net_hdr to TOS, total length, identification, fragment to protocol, checksum, addresses and ports, UDP length
+_V4: Final = struct.Struct("!12sHH4sH12sH")
+# virtio_net_hdr to flow label, payload length, next header and hop limit, addresses and ports, UDP length
+_V6: Final = struct.Struct("!14sH2s36sH")
+
 Where = TypeVar("Where")
 Frame = bytes | memoryview
-
-
-def key_of(frame: Frame) -> bytes:
-    """Which lane a frame could be for: addresses and ports where plain UDP has them; any octets of what is not that."""
-    if len(frame) < _V4_START:
-        return b""
-    return bytes(frame[22:34]) if frame[VNET_LEN] == _PLAIN_V4 else bytes(frame[18:54])
 
 
 class Lane(Generic[Where]):
     """What the datagrams of one flow have in common, and those that are about to leave."""
 
-    __slots__ = ("_head", "_is_v4", "_last", "_middle", "_most", "_size", "destination", "header", "parts", "segment")
+    __slots__ = (
+        "_last",
+        "_most",
+        "_size",
+        "_start",
+        "destination",
+        "head",
+        "header",
+        "middle",
+        "parts",
+        "segment",
+        "sum",
+    )
 
     def __init__(self, frame: Frame, destination: Where, header: Header) -> None:
-        """The frame is one of them that was found right, plain, and of this key; header is what of it is carried over.
+        """The frame is one of them that was found right and plain; header is what of it is carried over.
 
         Only frames for which `can_be` is true have a lane.
         """
         self.destination = destination
         self.header = header
-        self._is_v4 = frame[VNET_LEN] == _PLAIN_V4
-        self._head = bytes(frame[:12] if self._is_v4 else frame[:14])
-        self._middle = bytes(frame[16:20] if self._is_v4 else frame[16:18])
-        _, gso_type, _, gso_size, _, _ = vnet.parse(bytes(frame[:VNET_LEN]))
-        self.segment = gso_size if gso_type == vnet.GSO_UDP_L4 else 0
+        if frame[VNET_LEN] == _PLAIN_V4:
+            self._start = _V4_START
+            self.head, total, identification, self.middle, checksum, _, _ = _V4.unpack_from(frame)
+            self.sum = (total + identification + checksum) % 0xFFFF
+        else:
+            self._start = _V6_START
+            self.head, _, self.middle, _, _ = _V6.unpack_from(frame)
+            self.sum = 0
+        self.segment = int.from_bytes(frame[4:6], sys.byteorder) if frame[1] == vnet.GSO_UDP_L4 else 0
         """Where each frame is a train of the client's own: the octets of its datagrams."""
         self.parts: list[Frame] = []
         """Payloads; together they are the octets of the datagrams that are to leave."""
@@ -63,30 +79,11 @@ class Lane(Generic[Where]):
     @property
     def quote(self) -> bytes:
         """Of the packet that was added last, what an ICMP error may quote. The frame must still be there."""
-        return bytes(self._last[VNET_LEN : _V4_QUOTE if self._is_v4 else _V6_QUOTE])
-
-    def fits(self, frame: Frame) -> bool:
-        """Whether a frame with this lane's key is right, and has the header that the lane knows."""
-        length = len(frame)
-        if self._is_v4:
-            return (
-                frame[:12] == self._head
-                and frame[16:20] == self._middle
-                and frame[12] << 8 | frame[13] == length - VNET_LEN
-                and frame[34] << 8 | frame[35] == length - VNET_LEN - ipv4.HEADER_LEN
-                # The header's checksum: see netstack.packet.checksum.
-                and int.from_bytes(frame[10:30], "big") % 0xFFFF == 0
-            )
-        return (
-            frame[:14] == self._head
-            and frame[16:18] == self._middle
-            and frame[14] << 8 | frame[15] == length - VNET_LEN - ipv6.HEADER_LEN
-            and frame[54:56] == frame[14:16]
-        )
+        return bytes(self._last[VNET_LEN : _V4_QUOTE if self._start == _V4_START else _V6_QUOTE])
 
     def add(self, frame: Frame) -> bool:
         """Let a frame that fits leave with the others; False where they must leave first."""
-        payload = frame[_V4_START if self._is_v4 else _V6_START :]
+        payload = frame[self._start :]
         size = len(payload)
         parts = self.parts
         if not parts:
@@ -106,6 +103,57 @@ class Lane(Generic[Where]):
         self.parts = []
         self._last = b""
         return parts
+
+
+class Lanes(Generic[Where]):
+    """All of them, by addresses and ports as they stand in the frame."""
+
+    def __init__(self) -> None:
+        self._lanes: dict[bytes, Lane[Where]] = {}
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def find(self, frame: Frame) -> Lane[Where] | None:
+        """The lane that a frame fits: the header that it knows, and every length and the header's checksum right."""
+        octets = len(frame)
+        if octets < _V4_START:
+            return None
+        if frame[VNET_LEN] == _PLAIN_V4:
+            head, total, identification, middle, checksum, key, length = _V4.unpack_from(frame)
+            lane = self._lanes.get(key)
+            if (
+                lane is not None
+                and head == lane.head
+                and middle == lane.middle
+                and total == octets - VNET_LEN
+                and length == total - ipv4.HEADER_LEN
+                # All other words of the header are those of one whose checksum is right (RFC 1624).
+                and (total + identification + checksum) % 0xFFFF == lane.sum
+            ):
+                return lane
+        elif octets >= _V6_START:
+            head, total, middle, key, length = _V6.unpack_from(frame)
+            lane = self._lanes.get(key)
+            if (
+                lane is not None
+                and head == lane.head
+                and middle == lane.middle
+                and total == octets - VNET_LEN - ipv6.HEADER_LEN
+                and length == total
+            ):
+                return lane
+        return None
+
+    def add(self, frame: Frame, destination: Where, header: Header) -> bytes:
+        """From here on what is like this frame (see Lane) goes the short way. Gives the key, by which to remove it."""
+        key = bytes(frame[22:34] if frame[VNET_LEN] == _PLAIN_V4 else frame[18:54])
+        self._lanes[key] = Lane(frame, destination, header)
+        return key
+
+    def remove(self, key: bytes) -> None:
+        """Its destination is no longer to be sent to."""
+        del self._lanes[key]
 
 
 def can_be(frame: Frame) -> bool:
