@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netstack.packet import frame as frames
-from netstack.packet import plain, tcp
-from netstack.packet.flow import Flow
+from netstack.packet import icmp, ipv4, ipv6, plain, tcp, udp
+from netstack.packet.flow import Flow, endpoint_key
 from netstack.packet.reason import MalformedPacketError
+from netstack.packet.vnet import NO_OFFLOAD
 from services.tcp_fwd.segment import Emitter
 
 V4 = Flow(tcp.PROTOCOL, bytes([198, 18, 0, 1]), 80, bytes([10, 0, 0, 2]), 40000)
@@ -81,3 +82,58 @@ def test_what_is_plain_parses_as_tcp_or_not_at_all(noise, flow, at):
             return
         assert whole.protocol == tcp.PROTOCOL
         assert whole.ttl > 1
+
+
+HERE, THERE = bytes([10, 0, 0, 2]), bytes([198, 18, 0, 1])
+HERE_V6, THERE_V6 = bytes.fromhex("fd" + "00" * 14 + "02"), bytes.fromhex("20010db8" + "00" * 11 + "01")
+
+
+def sent(client: bytes, server: bytes, protocol: int, upper: bytes) -> bytearray:
+    """A packet of the client as its kernel makes it."""
+    emit = ipv4.emit if len(client) == 4 else ipv6.emit
+    return bytearray(NO_OFFLOAD + emit(client, server, protocol, len(upper)) + upper)
+
+
+UDP = udp.emit(HERE, THERE, 5000, 0x1234, b"hello")
+ECHO = icmp.emit(icmp.ECHO_REQUEST, 0, 0xABCD0001, b"hello")
+ECHO_V6 = icmp.emit_v6(HERE_V6, THERE_V6, icmp.V6_ECHO_REQUEST, 0, 0xABCD0001, b"hello")
+
+
+def test_the_endpoint_of_a_datagram_is_the_client_s():
+    for ends in ((HERE, THERE), (HERE_V6, THERE_V6)):
+        frame = bytes(sent(*ends, udp.PROTOCOL, UDP))
+        assert plain.udp_endpoint(frame) == endpoint_key(ends[0], 5000)
+        assert plain.udp_endpoint(memoryview(frame)) == endpoint_key(ends[0], 5000)
+        assert plain.udp_port(frame) == 0x1234
+        assert plain.echo_endpoint(frame) == b""
+
+
+def test_the_endpoint_of_an_echo_is_the_client_s_address_and_the_identifier():
+    for frame, client in (
+        (bytes(sent(HERE, THERE, icmp.PROTOCOL, ECHO)), HERE),
+        (bytes(sent(HERE_V6, THERE_V6, icmp.PROTOCOL_V6, ECHO_V6)), HERE_V6),
+    ):
+        assert plain.echo_endpoint(frame) == endpoint_key(client, 0xABCD)
+        assert plain.udp_endpoint(frame) == b""
+
+
+@pytest.mark.parametrize(
+    ("at", "octet"), [(16, 0x20), (17, 1), (18, 1), (10, 0x46), (19, 132), (26, 224), (26, 0), (26, 255)]
+)
+def test_what_is_not_plain_has_no_endpoint(at, octet):
+    for protocol, upper in ((udp.PROTOCOL, UDP), (icmp.PROTOCOL, ECHO)):
+        frame = changed(sent(HERE, THERE, protocol, upper), at, octet)
+        assert plain.udp_endpoint(frame) == plain.echo_endpoint(frame) == b""
+
+
+@pytest.mark.parametrize(("at", "octet"), [(16, 44), (16, 0), (17, 1), (34, 0xFF), (34, 0)])
+def test_the_same_over_ipv6(at, octet):
+    for protocol, upper in ((udp.PROTOCOL, UDP), (icmp.PROTOCOL_V6, ECHO_V6)):
+        frame = changed(sent(HERE_V6, THERE_V6, protocol, upper), at, octet)
+        assert plain.udp_endpoint(frame) == plain.echo_endpoint(frame) == b""
+
+
+@given(st.binary(max_size=60))
+def test_noise_has_an_endpoint_or_none_but_no_error(noise):
+    assert len(plain.udp_endpoint(noise)) in {0, 6, 18}
+    assert len(plain.echo_endpoint(noise)) in {0, 6, 18}

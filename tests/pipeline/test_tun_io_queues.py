@@ -15,6 +15,7 @@ import pytest
 from netstack.packet import icmp, tcp
 from netstack.packet.frame import IP
 from netstack.runtime.queue import NEW
+from netstack.wire.messages import Fence
 from services.tun_io.queues import attach, is_attached
 from services.tun_io.roster import ADOPTION
 from tests.pipeline.test_tun_io import _lengthened
@@ -40,6 +41,21 @@ def test_what_a_worker_passes_on_is_dealt_with_like_what_was_read():
         sample = await one.sample()
         assert (sample.packets_in, sample.gauges["tcp_fwd_flows"]) == (7, 1)
         assert sample.drops == {"quic-blocked": 1, "malformed-vnet": 1, "ttl-exceeded": 1}
+
+    run(scenario)
+
+
+def test_a_fence_comes_back_behind_all_that_was_there_before_it():
+    async def scenario(one: World) -> None:
+        _, _, udp_worker = await one.up()
+        for number in range(20):
+            count = len(udp_worker.packets)
+            # One more burst than a turn of the loop takes.
+            await one.send(*(packet(SERVER, 9, bytes([each])) for each in range(70)))
+            udp_worker.pass_on(packet(SERVER, 9, b"astray"))
+            udp_worker.peer.send(Fence(number))
+            await one.until(lambda: len(udp_worker.fences) > number)  # noqa: B023 - waited for within the round
+            assert udp_worker.fences[-1] == (number, count + 71)
 
     run(scenario)
 

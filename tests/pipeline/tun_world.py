@@ -19,6 +19,7 @@ from netstack.wire.messages import (
     Bye,
     Closed,
     Drain,
+    Fence,
     FromTun,
     Heartbeat,
     Hello,
@@ -131,6 +132,8 @@ class Worker:
         self.welcomed = 0
         self.batches: list[FromTun] = []
         """What has come from the TUN; what lay in shared memory was copied out of it."""
+        self.fences: list[tuple[int, int]] = []
+        """Those that came back, each with the number of packets that came before it."""
         self.references: list[list[int]] = []
         self.shares = True
         self.keeps = False
@@ -232,6 +235,8 @@ class Worker:
             self.welcomed += 1
         elif isinstance(message, WhoAreYou) and self.beats:
             self.hello()
+        elif isinstance(message, Fence):
+            self.fences.append((message.number, len(self.packets)))
 
     def _beat(self) -> None:
         if self.beats:

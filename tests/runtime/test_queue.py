@@ -250,6 +250,42 @@ def test_a_full_queue_says_so(run_dir: Path) -> None:
     run(scenario, run_dir)
 
 
+def test_a_pause_leaves_everything_in_its_order_and_all_there_is_can_be_read_at_once(run_dir: Path) -> None:
+    async def scenario(one: World) -> None:
+        one.listen()
+        await one.lend(0)
+        numbers = [bytes([number]) for number in range(BURST + 5)]
+        one.queue.pause()
+        for number in numbers:
+            one.client.send(number)
+        await one.rested()
+        one.queue.empty()
+        assert one.packets == [], "not even at once"
+        one.queue.resume()
+        one.queue.empty()
+        assert one.packets == numbers
+        one.client.send(b"more")
+        await one.until(lambda: one.packets[-1] == b"more")
+
+    run(scenario, run_dir)
+
+
+def test_a_queue_that_comes_while_paused_is_read_later(run_dir: Path) -> None:
+    async def scenario(one: World) -> None:
+        one.listen()
+        one.queue.pause()
+        await one.lend(0)
+        one.client.send(b"waiting")
+        await one.rested()
+        assert one.packets == []
+        one.queue.resume()
+        await one.until(lambda: one.packets == [b"waiting"])
+        one.queue.pause()
+        one.queue.close()
+
+    run(scenario, run_dir)
+
+
 def test_a_queue_that_was_given_back_is_read_no_more(run_dir: Path) -> None:
     async def scenario(one: World) -> None:
         one.listen()
