@@ -13,7 +13,7 @@ _V6_UPPER = VNET_LEN + 40
 _EIGHT = 8  # octets of a header of UDP, and of an echo request
 
 
-def is_tcp(frame: bytes) -> bool:
+def is_tcp(frame: bytes | memoryview) -> bool:
     """Whether it is plain TCP, no fragment, with a hop left to live. The TCP header is there, and is not looked at."""
     length = len(frame)
     if length < _V4_LEAST:

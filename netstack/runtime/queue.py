@@ -33,7 +33,7 @@ class Queue:
     """The queue, or that there is none."""
 
     def __init__(
-        self, loop: AbstractEventLoop, path: Path, worker: str, on_packets: Callable[[list[bytes]], None]
+        self, loop: AbstractEventLoop, path: Path, worker: str, on_packets: Callable[[list[bytes | memoryview]], None]
     ) -> None:
         """on_packets gets frames of the client, vnet header in front; large ones are views that hold until it returns.
 
@@ -121,7 +121,7 @@ class Queue:
         """Deal with a burst; False where there was nothing."""
         descriptor = self.descriptor
         slots = self._slots
-        packets: list[bytes] = []
+        packets: list[bytes | memoryview] = []
         used = octets = 0
         slot = slots[0]
         try:
@@ -131,7 +131,7 @@ class Queue:
                 if length < LARGE:
                     packets.append(slot.memory[:length])
                 else:
-                    packets.append(slot.view[:length])  # type: ignore[arg-type]
+                    packets.append(slot.view[:length])
                     used += 1
                     if used == _LARGE_AT_ONCE:
                         break

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from itertools import count
 from os import writev
-from typing import Final
+from typing import Any, Final
 
 from netstack.packet.reason import Reason
 from netstack.runtime.queue import Queue, framed
@@ -62,14 +62,14 @@ class Tunnel:
     def __init__(
         self,
         runtime: Runtime,
-        on_batch: Callable[[list[bytes], dict[int, int]], None],
+        on_batch: Callable[[list[Any], dict[int, int]], None],
         *,
         flows: Callable[[], list[bytes]] = list,
         on_welcome: Callable[[], None] = lambda: None,
         on_room: Callable[[], None] = lambda: None,
         on_drained: Callable[[], None] = lambda: None,
         views: bool = False,
-        on_own: Callable[[list[bytes]], None] | None = None,
+        on_own: Callable[[list[bytes | memoryview]], None] | None = None,
     ) -> None:
         """on_batch gets the packets (each with its vnet header) and the trace ids by index, mostly none.
 
@@ -219,11 +219,11 @@ class Tunnel:
         if self._queue:
             self._queue.empty()
 
-    def pass_on(self, packet: bytes) -> None:
+    def pass_on(self, packet: bytes | memoryview) -> None:
         """A packet of the own queue is not this worker's to deal with: tun_io gets it."""
         self._astray.append(bytes(packet))
 
-    def _own_packets(self, packets: list[bytes]) -> None:
+    def _own_packets(self, packets: list[bytes | memoryview]) -> None:
         counters = self._runtime.counters
         counters.packets_in += len(packets)
         counters.octets_in += sum(map(len, packets))
@@ -419,20 +419,20 @@ class Tunnel:
                 _log.error("large packets of the client are lost: %s", error)
         self._sharing = self._partner is not None
 
-    def _resolve(self, packets: Packets) -> list[bytes]:
+    def _resolve(self, packets: Packets) -> list[Any]:
         """The packets themselves; a reference that means nothing becomes an empty packet, which is dropped as such."""
         if list not in map(type, packets):
-            return packets  # type: ignore[return-value]
-        whole: list[bytes] = []
+            return packets
+        whole: list[Any] = []
         for packet in packets:
             if type(packet) is not list:
-                whole.append(packet)  # type: ignore[arg-type]
+                whole.append(packet)
                 continue
             try:
                 view = self._partner.packet(packet) if self._partner is not None else b""
             except ArenaError:
                 view = b""
-            whole.append(view if self._views else bytes(view))  # type: ignore[arg-type]
+            whole.append(view if self._views else bytes(view))
         return whole
 
     def _room(self) -> None:

@@ -13,7 +13,7 @@ class Connect(NamedTuple):
 class Write(NamedTuple):
     """Give these octets to the host socket, in order; report what it took with `socket_took`."""
 
-    data: memoryview
+    data: "memoryview"
 
 
 class ShutdownWrite(NamedTuple):

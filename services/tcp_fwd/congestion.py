@@ -57,7 +57,7 @@ class Cubic:
             self._k = ((self._w_max - cwnd) / (C * self._mss)) ** (1 / 3)
         else:
             self._k = 0.0
-            self._w_max = cwnd
+            self._w_max = float(cwnd)
         self._w_est = float(cwnd)
 
     def lost(self, flight: int) -> None:

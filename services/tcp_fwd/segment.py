@@ -46,7 +46,7 @@ class Segment(NamedTuple):
     """As on the wire, not scaled."""
     options: bytes
     """The options field, but for timestamps that stand at its beginning in their usual form; mostly empty."""
-    payload: memoryview
+    payload: "memoryview"
     tsval: int = NO_TIMESTAMP
     tsecr: int = NO_TIMESTAMP
 
@@ -124,10 +124,11 @@ def _options(
 
 def _parse_slowly(octets: bytes | memoryview) -> Segment:
     """IP options, extension headers, or a checksum to verify (packets forwarded into the TUN come without offloads)."""
-    whole = frames.parse(octets)  # type: ignore[arg-type]
+    octets = bytes(octets)
+    whole = frames.parse(octets)
     if whole.protocol != tcp.PROTOCOL:
         raise MalformedPacketError(Reason.UNKNOWN_PROTOCOL, f"protocol {whole.protocol} is not TCP")
-    header = tcp.parse(octets, whole.upper, whole.end)  # type: ignore[arg-type]
+    header = tcp.parse(octets, whole.upper, whole.end)
     if not whole.trusted:
         length = whole.end - whole.upper
         initial = pseudo_sum(whole.source, whole.destination, tcp.PROTOCOL, length)

@@ -99,7 +99,7 @@ class Forwarder:
 
     # --- from the client ----------------------------------------------------------------------------------------------
 
-    def _on_batch(self, packets: list[bytes], traced: dict[int, int]) -> None:
+    def _on_batch(self, packets: list[bytes | memoryview], traced: dict[int, int]) -> None:
         now = self.now()
         touched: dict[Session, None] = {}
         full = self.buffers.full
@@ -124,7 +124,7 @@ class Forwarder:
         for session in touched:
             session.settle()
 
-    def _on_own(self, packets: list[bytes]) -> None:
+    def _on_own(self, packets: list[bytes | memoryview]) -> None:
         """What came to our own queue of the TUN. What tun_io would have looked at first is given to it."""
         now = self.now()
         sessions = self._sessions
@@ -158,14 +158,14 @@ class Forwarder:
         for session in touched:
             session.settle()
 
-    def _takes(self, segment: Segment, packet: bytes, now: float) -> bool:
+    def _takes(self, segment: Segment, packet: bytes | memoryview, now: float) -> bool:
         """Whether a segment of no flow of ours may be dealt with without asking tun_io whose it is."""
         if self._time_wait.get(segment, now) is not None:
             return True
         opens = segment.flags & (tcp.SYN | tcp.ACK | tcp.RST) == tcp.SYN
         return opens and not self.tunnel.draining and not self._runtime.trace.active and plain.may_open(packet)
 
-    def _no_segment(self, octets: bytes, reason: Reason, now: float) -> None:
+    def _no_segment(self, octets: bytes | memoryview, reason: Reason, now: float) -> None:
         """What was no TCP segment: counted, unless it is an ICMP error that is our concern."""
         try:
             if reason is not Reason.UNKNOWN_PROTOCOL:
@@ -190,7 +190,7 @@ class Forwarder:
         session.execute(connection.path_mtu(mtu, now))
         session.settle()
 
-    def _unknown(self, segment: Segment, packet: bytes, trace_id: int, now: float) -> Session | None:
+    def _unknown(self, segment: Segment, packet: bytes | memoryview, trace_id: int, now: float) -> Session | None:
         """A segment of no flow of ours: open one for a SYN, answer anything else as RFC 9293 section 3.10.7.1 says."""
         opens = segment.flags & (tcp.SYN | tcp.ACK | tcp.RST) == tcp.SYN
         if opens and self._time_wait.admits(segment, now):
@@ -214,7 +214,7 @@ class Forwarder:
         self.tunnel.write(frame)
         return None
 
-    def _wait(self, syn: Segment, packet: bytes, trace_id: int) -> None:
+    def _wait(self, syn: Segment, packet: bytes | memoryview, trace_id: int) -> None:
         """Let a SYN wait for its turn."""
         if self._waiting.add(flow_of(syn.key).client, syn.key, bytes(packet), trace_id):
             self._counters.drop(Reason.HALF_OPEN_LIMIT)
@@ -235,7 +235,7 @@ class Forwarder:
         if self._serving:
             self.loop.call_soon(self._serve)
 
-    def _open(self, syn: Segment, packet: bytes, trace_id: int, now: float) -> Session | None:
+    def _open(self, syn: Segment, packet: bytes | memoryview, trace_id: int, now: float) -> Session | None:
         trace_id = max(trace_id, 0)
         emitter = self._emitter(syn.key)
         flow = flow_of(syn.key)
