@@ -29,8 +29,12 @@ help: ## say what there is
 demo: $(STAMP) ## show the main job against a small internet of its own, in namespaces
 	$(BIN)/netstack demo
 
+.PHONY: fast
+fast: $(STAMP) ## compile the packet path: what services then run until a source changes; needs gcc and python3-dev
+	@$(AS_OWNER) $(BIN)/python -m netstack.cli.compiling
+
 .PHONY: test
-test: $(STAMP) packages ## run all tests, end to end ones too: those need root, or sudo
+test: $(STAMP) packages fast-if-possible ## run all tests, end to end ones too: those need root, or sudo
 	@if [ "$$(id -u)" != 0 ]; then echo "make test: the end-to-end tests need root$(if $(AS_ROOT),: asking sudo,; without sudo they are skipped)" >&2; fi
 	$(AS_OWNER) $(BIN)/python -m compileall -q netstack services tests bench
 	$(AS_ROOT) $(PYTEST) $(PARALLEL) $(ARGS)
@@ -52,7 +56,7 @@ fmt: $(STAMP) ## format the tree and correct what can be corrected by itself
 	$(BIN)/ruff format
 
 .PHONY: bench
-bench: $(STAMP) packages ## run ours beside slirp4netns, pasta and the bare kernel
+bench: $(STAMP) packages fast-if-possible ## run ours beside slirp4netns, pasta and the bare kernel
 	$(AS_ROOT) $(BIN)/python -m bench $(ARGS)
 
 .PHONY: test-compose
@@ -71,6 +75,11 @@ nightly: $(STAMP) ## try 100,000 examples of each property
 .PHONY: packages
 packages:
 	@tests/install-packages
+
+# What tests and measurements run is what a user of the fast form runs. The packages come first: a compiler is among them.
+.PHONY: fast-if-possible
+fast-if-possible: $(STAMP) packages
+	@$(AS_OWNER) $(BIN)/python -m netstack.cli.compiling --if-possible
 
 .PHONY: clean
 clean: ## remove what the others made

@@ -42,6 +42,7 @@ class Status(msgspec.Struct):
     instance: str
     healthy: bool
     processes: list[ProcessStatus]
+    compiled: bool = False  # whether every process that a supervisor started runs from netstack.cli.compiled
 
 
 def merge(instance: str, rosters: Iterable[Roster], samples: Iterable[Sample]) -> Status:
@@ -55,7 +56,8 @@ def merge(instance: str, rosters: Iterable[Roster], samples: Iterable[Sample]) -
     wanted = next((roster.stages for roster in known), STAGES)
     found += [ProcessStatus(stage, "-", 0, "missing", healthy=False) for stage in wanted if stage not in has]
     found.sort(key=lambda process: (STAGES.index(process.stage) if process.stage in STAGES else -1, process.worker))
-    return Status(instance, all(process.healthy for process in found), found)
+    compiled = bool(known) and all(roster.compiled for roster in known)
+    return Status(instance, all(process.healthy for process in found), found, compiled)
 
 
 def render(status: Status, now: float, *, with_gauges: bool = False) -> str:

@@ -1,5 +1,6 @@
 """What `exec` and `up` do alike before the services start: how loudly they speak, and the files they find."""
 
+import logging
 import os
 import socket
 from contextlib import suppress
@@ -8,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from netstack.cli import roster, rundir
+from netstack.cli import compiled, roster, rundir
 from netstack.cli.account import Account, choose
 from netstack.cli.options import Common
 from netstack.cli.process import Launch
@@ -20,6 +21,8 @@ from netstack.runtime.values import CACHE_DIRECTORY
 
 KEY_FILE: Final = "links.key"
 """In an instance's directory: the services' own copy of the secret key."""
+
+_log = logging.getLogger("netstack.supervisor")
 
 _LEVELS: Final = {1: "info", 2: "debug"}  # by the number of -v
 
@@ -87,6 +90,9 @@ def furnish(
         _make_cache(config, account.uid, account.gid)
         for each in (*given, path, notify_path, directory):
             os.chown(each, account.uid, account.gid)
+    code = compiled.choose()
+    if code.stale:
+        _log.info("the compiled services are not of these sources, which run instead: see `make fast`")
     launch = Launch(
         run_dir=directory.parent,
         instance=directory.name,
@@ -95,6 +101,7 @@ def furnish(
         roster=directory / f"{roster.PREFIX}{suffix}.json",
         account=account,
         environment=os.environ,
+        code=code,
     )
     return launch, notify
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import netstack
 from netstack.cli.account import Account, settle
+from netstack.cli.compiled import CODE, SOURCES, Choice
 
 KEPT_LINES: Final = 20
 """Lines of stderr that are kept for messages about a process that died."""
 
 _READ: Final = 1 << 16
-_CODE: Final = Path(netstack.__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Launch:
     environment: Mapping[str, str]
     listeners: tuple[int, ...] = ()
     """Descriptors of the sockets of dns.listen, for dns_filter."""
+    code: Choice = SOURCES
 
 
 class Process:
@@ -86,10 +86,11 @@ class Process:
             sys.stderr.flush()
 
 
-def service_environment(environment: Mapping[str, str], notify: Path) -> dict[str, str]:
+def service_environment(environment: Mapping[str, str], notify: Path, code: Path) -> dict[str, str]:
     """What a service sees: our environment without NETSTACK_..., whose effect is in the configuration file already."""
     kept = {name: value for name, value in environment.items() if not name.startswith("NETSTACK_")}
-    path = [str(_CODE), *kept.get("PYTHONPATH", "").split(os.pathsep)]
+    # The sources behind it: should the compiled form be removed while we run, what is started anew runs from them.
+    path = [*dict.fromkeys((str(code), str(CODE))), *kept.get("PYTHONPATH", "").split(os.pathsep)]
     kept["PYTHONPATH"] = os.pathsep.join(part for part in path if part)
     kept["NOTIFY_SOCKET"] = str(notify)
     return kept
@@ -114,7 +115,7 @@ def _popen(launch: Launch, stage: str, worker: str, tun_link: socket.socket | No
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env=service_environment(launch.environment, launch.notify),
+        env=service_environment(launch.environment, launch.notify, launch.code.code),
         pass_fds=passed,
         # A session of its own: Ctrl-C at the terminal is for the captured command.
         start_new_session=True,

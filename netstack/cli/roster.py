@@ -37,6 +37,7 @@ class Roster(msgspec.Struct):
     started_at: float
     processes: list[ProcessEntry]
     stages: list[str] = msgspec.field(default_factory=lambda: list(STAGES))  # that the instance has to have
+    compiled: bool = False  # whether the processes run from what netstack.cli.compiling made
     complete: bool = True  # false where the instance has processes that are another supervisor's or nobody's
 
 

@@ -72,6 +72,7 @@ class Supervisor:
                     self._workers[worker.entry.worker] = worker
                     self._roster.processes.append(worker.entry)
         self._roster.stages = list(stages_of(config.mode))
+        self._roster.compiled = self._launch.code.compiled
         self._roster.complete = set(stages) >= set(self._roster.stages) and not config.links.listen
         for worker in self._workers.values():
             self._spawn(worker)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from netstack.cli import process
 from netstack.cli.account import Account
+from netstack.cli.compiled import Choice
 from netstack.cli.process import Launch
 from netstack.wire.topology import STAGES
 
@@ -42,8 +42,8 @@ def short_path() -> Iterator[Path]:
 
 
 @pytest.fixture
-def standins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has the supervisor start stand-ins in place of the services."""
+def standins(tmp_path: Path) -> Path:
+    """Code with stand-ins in place of the services."""
     (tmp_path / "code" / "services").mkdir(parents=True)
     # Without it, this were a namespace package, and the real one would go before it.
     (tmp_path / "code" / "services" / "__init__.py").touch()
@@ -51,11 +51,11 @@ def standins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = tmp_path / "code" / "services" / stage
         folder.mkdir()
         (folder / "__main__.py").write_text(STANDIN)
-    monkeypatch.setattr(process, "_CODE", tmp_path / "code")
+    return tmp_path / "code"
 
 
 @pytest.fixture
-def make_launch(short_path: Path, standins: None) -> Iterator[Callable[..., tuple[Launch, socket.socket]]]:
+def make_launch(short_path: Path, standins: Path) -> Iterator[Callable[..., tuple[Launch, socket.socket]]]:
     """What the stand-ins are started with; keywords are how a stage behaves: die, deaf, mute."""
     directory = short_path / "run" / "test"
     directory.mkdir(parents=True)
@@ -72,6 +72,7 @@ def make_launch(short_path: Path, standins: None) -> Iterator[Callable[..., tupl
             roster=directory / "processes.json",
             account=Account(),
             environment=os.environ | told,
+            code=Choice(standins, compiled=False),
         )
         return launch, notify
 

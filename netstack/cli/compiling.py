@@ -1,0 +1,119 @@
+"""Makes the compiled form of the services (netstack.cli.compiled) with mypyc: `python -m netstack.cli.compiling`.
+
+Only the modules through which every packet goes are compiled, all into one shared object, so that their calls of each
+other are those of C. What costs little or gains little stays as it is: the messages are msgpack's work, and a class
+that extends one of C, such as an exception, cannot be compiled.
+"""
+
+import compileall
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from netstack.cli.compiled import CODE, DIRECTORY, STAMP, choose, sources, stamp
+
+MODULES: Final = (
+    *(f"netstack/packet/{name}.py" for name in ("checksum", "flow", "plain", "seqnum", "tcp", "vnet")),
+    *(f"netstack/runtime/{name}.py" for name in ("counters", "queue", "tunnel")),
+    *(
+        f"services/tcp_fwd/{name}.py"
+        for name in (
+            "arrival", "challenge", "commands", "congestion", "connection", "control_block", "host", "keepalive",
+            "limits", "naming", "output", "poller", "rack", "receiving", "rtt", "scoreboard", "segment", "send_window",
+            "sending", "service", "session", "states", "terms", "timers", "timewait",
+        )
+    ),
+)  # fmt: skip
+"""Relative to the folder that holds both packages."""
+
+_SETUP: Final = """
+import sys
+from mypyc.build import mypycify
+from setuptools import setup
+
+options = ["--explicit-package-bases", "--ignore-missing-imports", "--no-color-output"]
+setup(
+    name="netstack-compiled",
+    packages=[],
+    ext_modules=mypycify([*options, *sys.argv[3:]], opt_level="2", debug_level="0"),
+    script_args=sys.argv[1:3],
+)
+"""
+"""In a folder of its own, without our pyproject.toml: an old setuptools refuses what it does not know there."""
+
+
+class CannotCompileError(Exception):
+    """Something is missing, or the compiler refused; the message says what, and the remedy."""
+
+
+def missing() -> str:
+    """What has to be installed first, as a sentence; empty where all is there."""
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    if shutil.which(os.environ.get("CC", compiler).split()[0]) is None:
+        return "there is no C compiler (Debian: apt-get install gcc python3-dev)"
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        return f"there are no headers of {sys.executable} (Debian: apt-get install gcc python3-dev)"
+    absent = [name for name in ("mypyc", "setuptools") if find_spec(name) is None]
+    if absent:
+        return f"{' and '.join(absent)} cannot be imported (pip install 'mypy[mypyc]')"
+    return ""
+
+
+def make(code: Path = CODE, directory: Path = DIRECTORY) -> None:
+    """Make the directory anew; raises CannotCompileError, and then what was there before is there still."""
+    if why := missing():
+        raise CannotCompileError(why)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place, so that it can be moved there in one step: nobody ever sees half of it.
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=directory.parent) as work:
+        fresh = Path(work, "fresh")
+        mark = stamp(code)
+        for name in sources(code):
+            (fresh / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(code / name, fresh / name)
+        if stamp(fresh) != mark:
+            raise CannotCompileError("the sources changed meanwhile; try again")
+        _compile(fresh, Path(work))
+        compileall.compile_dir(fresh, quiet=2, force=True, stripdir=work, prependdir=str(directory.parent))
+        fresh.chmod(0o755)
+        (fresh / STAMP).write_text(mark, encoding="ascii")
+        with contextlib.suppress(FileNotFoundError):
+            directory.rename(Path(work, "old"))
+        fresh.rename(directory)
+
+
+def _compile(fresh: Path, work: Path) -> None:
+    (fresh / "setup.py").write_text(_SETUP, encoding="utf-8")
+    environment = os.environ | {"MYPYPATH": str(fresh), "MYPY_CACHE_DIR": str(work / "cache")}
+    command = [sys.executable, "setup.py", "build_ext", "--inplace", *MODULES]
+    done = subprocess.run(command, cwd=fresh, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = (done.stdout + done.stderr).strip().splitlines()
+        raise CannotCompileError("\n".join(["the compiler refused:", *said[-30:]]))
+    shutil.rmtree(fresh / "build")
+    (fresh / "setup.py").unlink()
+
+
+def main(arguments: list[str]) -> int:
+    """Make it unless it is there. With --if-possible, what is missing is told and no error."""
+    if choose().compiled:
+        return 0
+    sys.stderr.write("compiling the packet path: about half a minute\n")
+    try:
+        make()
+    except CannotCompileError as error:
+        sys.stderr.write(f"the packet path is not compiled: {error}\n")
+        return 0 if "--if-possible" in arguments and missing() else 1
+    sys.stderr.write(f"compiled: {DIRECTORY}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
