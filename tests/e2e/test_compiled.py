@@ -21,7 +21,7 @@ def test_the_packet_path_runs_from_shared_objects_where_they_were_made_of_these_
     expected = choose().compiled  # `make test` sees to it that it is true, but where there is no compiler
     maps = internet.host.run(["cat", f"/proc/{sandbox.process('tcp_fwd')['pid']}/maps"]).ok().text
     loaded = {line.split()[-1] for line in maps.splitlines() if str(DIRECTORY) in line}
-    assert any(name.startswith(f"{DIRECTORY}/services/tcp_fwd/session.") for name in loaded) == expected
+    assert any("__mypyc" in name for name in loaded) == expected, "the object with the code of all modules"
     assert json.loads(sandbox.netstack("status", "--json").text)["compiled"] == expected
     assert json.loads(internet.netstack(["version", "--json"]).text)["compiled"] == expected
 
@@ -56,6 +56,6 @@ def test_services_run_from_what_was_compiled_only_if_it_is(
         source.write(f"import sys\nprint({TELLTALE!r}, file=sys.stderr)\n")
     (directory / "stamp").write_text(mark())
     command = internet.exec_command(["true"], options=["-v"])
-    done = internet.host.run([prefix / "bin" / "python", "-c", MAIN, *command[1:]]).ok()
+    done = internet.host.run([prefix / "bin" / "python", "-c", MAIN, *command[1:]], timeout=30).ok()
     assert (TELLTALE in done.messages) == is_used
     assert done.messages.count("the compiled services are not of these sources") == (not is_used)
