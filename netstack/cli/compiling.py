@@ -7,6 +7,7 @@ that extends one of C, such as an exception, cannot be compiled.
 
 import compileall
 import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -32,6 +33,8 @@ MODULES: Final = (
     ),
 )  # fmt: skip
 """Relative to the folder that holds both packages."""
+
+_WORK: Final = ".making-"
 
 _SETUP: Final = """
 import sys
@@ -71,8 +74,16 @@ def make(code: Path = CODE, directory: Path = DIRECTORY) -> None:
     if why := missing():
         raise CannotCompileError(why)
     directory.parent.mkdir(parents=True, exist_ok=True)
+    with (directory.parent / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in directory.parent.glob(f"{_WORK}*"):
+            shutil.rmtree(left)  # whoever made it was killed
+        _make(code, directory)
+
+
+def _make(code: Path, directory: Path) -> None:
     # Beside its place, so that it can be moved there in one step: nobody ever sees half of it.
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=directory.parent) as work:
+    with tempfile.TemporaryDirectory(prefix=_WORK, dir=directory.parent) as work:
         fresh = Path(work, "fresh")
         mark = stamp(code)
         for name in sources(code):
