@@ -40,6 +40,7 @@ SHELLS: Final = {
     "services.tracker.commands": "carries out what commands ask",
     "services.tracker.redis_changes": "a subscription in Redis",
     "services.tracker.redis_link": "the connection to Redis",
+    "services.tracker.redis_rules": "rules in Redis",
     "services.tracker.redis_server": "gets into Redis",
     "services.tracker.redis_store": "leases in Redis",
     "services.tracker.rules_file": "a file of rules for the next process",
