@@ -229,7 +229,7 @@ class Flows(Generic[Socket]):
         self._touch(mapping, address, now)
         return sender
 
-    def find(self, client: bytes, port: int, server: bytes) -> Mapping[Socket] | None:
+    def heard_from(self, client: bytes, port: int, server: bytes) -> Mapping[Socket] | None:
         """The mapping of a client endpoint to which this server may have sent something."""
         mapping = self._mappings.get(endpoint_key(client, port))
         return mapping if mapping is not None and server in mapping.heard_from else None

@@ -164,7 +164,7 @@ class Forwarder:
         Too big: what follows is cut. Nobody listens: the host socket closes, so that this host says the same to a
         server that goes on sending; a socket cannot pass the error itself on.
         """
-        mapping = self.flows.find(error.client, error.port, error.server)
+        mapping = self.flows.heard_from(error.client, error.port, error.server)
         if mapping is None:
             self._counters.drop(Reason.FLOW_UNKNOWN)
         elif error.mtu:
