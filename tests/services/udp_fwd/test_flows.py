@@ -377,9 +377,9 @@ def test_an_address_in_use_is_reported_once_a_second_at_most():
 def test_a_mapping_is_found_by_what_was_sent_to_its_client():
     table = flows()
     mapping = allowed(table).mapping
-    assert table.find(CLIENT, 5000, A) is mapping
-    assert table.find(CLIENT, 5000, B) is None
-    assert table.find(CLIENT, 5001, A) is None
+    assert table.heard_from(CLIENT, 5000, A) is mapping
+    assert table.heard_from(CLIENT, 5000, B) is None
+    assert table.heard_from(CLIENT, 5001, A) is None
 
 
 def test_a_mapping_ends_when_nobody_listens_to_its_last_server():
