@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 import msgpack
 
-VERSION: Final = 5
+VERSION: Final = 6
 
 Traced = list[list[int]]
 """Which packets of a batch are being traced: pairs of index and trace id."""

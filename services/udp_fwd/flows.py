@@ -130,7 +130,7 @@ class Flows(Generic[Socket]):
         """The keys of all live mappings (netstack.packet.flow.endpoint_key)."""
         return list(self._mappings)
 
-    def find(self, key: bytes) -> Mapping[Socket] | None:
+    def live(self, key: bytes) -> Mapping[Socket] | None:
         """The live mapping of that key."""
         return self._mappings.get(key)
 

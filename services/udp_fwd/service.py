@@ -100,9 +100,9 @@ class UdpService:
         """Whose packet it is, where it is a plain one of a mapping of ours."""
         key = plain.udp_endpoint(frame)
         if key:
-            return None if plain.udp_port(frame) in self._not_ours else self._udp.flows.find(key)
+            return None if plain.udp_port(frame) in self._not_ours else self._udp.flows.live(key)
         key = plain.echo_endpoint(frame)
-        return self._echo.flows.find(key) if key else None
+        return self._echo.flows.live(key) if key else None
 
     def _flush(self) -> None:
         for forwarder in self._forwarders:
@@ -123,7 +123,7 @@ class UdpService:
                 raise
         else:
             if not own:
-                self._comes_from_tun_io(self._udp.flows.find(endpoint_key(sent.client, sent.client_port)))
+                self._comes_from_tun_io(self._udp.flows.live(endpoint_key(sent.client, sent.client_port)))
             self._udp.take(sent, frame, trace_id, now)
             return
         try:
@@ -133,7 +133,7 @@ class UdpService:
                 raise
         else:
             if not own:
-                self._comes_from_tun_io(self._echo.flows.find(endpoint_key(request.client, request.identifier)))
+                self._comes_from_tun_io(self._echo.flows.live(endpoint_key(request.client, request.identifier)))
             self._echo.take(request, trace_id, now)
             return
         told = icmp_error.parse(frame)
