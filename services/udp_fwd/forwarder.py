@@ -156,7 +156,7 @@ class Forwarder:
         paused, self._paused = self._paused, []
         for mapping in paused:
             if mapping.socket is not None:
-                mapping.socket.watch(partial(self._readable, mapping))
+                mapping.socket.watch(partial(self.readable, mapping))
 
     def told(self, error: IcmpError) -> None:
         """The client's side says something of a packet that was sent to it.
@@ -300,7 +300,7 @@ class Forwarder:
             _log.debug("no socket: %s", error)
             self.flows.end(mapping, Reason.SOCKET_ERROR)
             return None
-        host.watch(partial(self._readable, mapping))
+        host.watch(partial(self.readable, mapping))
         return host
 
     def _not_sent(self, destination: Destination[HostSocket], number: int) -> None:
@@ -312,7 +312,8 @@ class Forwarder:
         if told is not None:
             self._tell(told, quote)
 
-    def _readable(self, mapping: Mapping[HostSocket]) -> None:
+    def readable(self, mapping: Mapping[HostSocket]) -> None:
+        """Bring the client what has come in, or an error."""
         host = mapping.socket
         if host is None:
             return

@@ -152,6 +152,7 @@ class EchoForwarder(Forwarder):
         limits = Limits(ECHO_IDLE, ECHO_IDLE, ECHO_MAX_FLOWS, most_destinations, keep_recent=True)
         super().__init__(links, limits, on_ended)
         self._warned = False
+        self._asked: dict[Mapping[HostSocket], None] = {}
 
     def take(self, sent: echo.Echo, trace_id: int, now: float) -> None:
         """The client sent an echo request."""
@@ -162,7 +163,17 @@ class EchoForwarder(Forwarder):
             dont_fragment = len(packet) <= self._tunnel.mtu
         header = Header(sent.tos, sent.ttl - 1, dont_fragment, sent.flow_label)
         outgoing = Outgoing([sent.message], header, packet[:_QUOTE_ECHO], sent.sequence, trace_id)
-        self.forward((sent.client, sent.identifier, sent.server, 0), outgoing, now)
+        destination = self.forward((sent.client, sent.identifier, sent.server, 0), outgoing, now)
+        if destination is not None and destination.state is State.ALLOWED:
+            self._asked[destination.mapping] = None
+
+    def flush(self) -> None:
+        """Send what was collected. A host nearby has answered by then: that saves a turn of the loop."""
+        super().flush()
+        if self._asked:
+            asked, self._asked = self._asked, {}
+            for mapping in asked:
+                self.readable(mapping)
 
     def protocol(self, address: bytes) -> int:
         """1 or 58."""
