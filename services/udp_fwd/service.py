@@ -49,7 +49,7 @@ class UdpService:
         self._forwarders += [self._udp, self._echo]
         quic = runtime.config.quic
         self._not_ours = frozenset({_DNS_PORT, *(quic.ports if quic.block else ())})
-        self._fenced: list[bytes] = []
+        self._fenced: list[bytes | memoryview] = []
         runtime.every(_EXPIRE, self._expire)
         runtime.on_drain = self._tunnel.drain
         runtime.on_stop.append(self._close)
@@ -65,7 +65,7 @@ class UdpService:
                 self._packet(bytes(frame), trace_id, now, own=False)
         self._flush()
 
-    def _own(self, packets: list[bytes]) -> None:
+    def _own(self, packets: list[bytes | memoryview]) -> None:
         """Take what came to our own queue of the TUN of endpoints that are ours; the rest goes to tun_io.
 
         That is also how an endpoint becomes ours: tun_io alone says whose it is. Older packets of it are on their way
@@ -96,7 +96,7 @@ class UdpService:
                 mapping.direct = True
         self._own(frames)
 
-    def _mapping_of(self, frame: bytes) -> Mapping[HostSocket] | None:
+    def _mapping_of(self, frame: bytes | memoryview) -> Mapping[HostSocket] | None:
         """Whose packet it is, where it is a plain one of a mapping of ours."""
         key = plain.udp_endpoint(frame)
         if key:
