@@ -116,15 +116,7 @@ class UdpService:
             self._runtime.trace.hop(trace_id, "dropped", at=now, service=0.0, detail=error.reason.value)
 
     def _parse(self, frame: bytes, trace_id: int, now: float, *, own: bool) -> None:
-        try:
-            sent = datagram.parse(frame)
-        except MalformedPacketError as error:
-            if error.reason is not Reason.UNKNOWN_PROTOCOL:
-                raise
-        else:
-            if not own:
-                self._comes_from_tun_io(self._udp.flows.live(endpoint_key(sent.client, sent.client_port)))
-            self._udp.take(sent, frame, trace_id, now)
+        if not plain.echo_endpoint(frame) and self._parse_udp(frame, trace_id, now, own=own):
             return
         try:
             request = echo.parse(frame)
@@ -138,6 +130,18 @@ class UdpService:
             return
         told = icmp_error.parse(frame)
         (self._udp if told.protocol == udp.PROTOCOL else self._echo).told(told)
+
+    def _parse_udp(self, frame: bytes, trace_id: int, now: float, *, own: bool) -> bool:
+        try:
+            sent = datagram.parse(frame)
+        except MalformedPacketError as error:
+            if error.reason is not Reason.UNKNOWN_PROTOCOL:
+                raise
+            return False
+        if not own:
+            self._comes_from_tun_io(self._udp.flows.live(endpoint_key(sent.client, sent.client_port)))
+        self._udp.take(sent, frame, trace_id, now)
+        return True
 
     def _comes_from_tun_io(self, mapping: Mapping[HostSocket] | None) -> None:
         """The kernel chose another queue, or it is no plain packet: what is in ours is older."""
