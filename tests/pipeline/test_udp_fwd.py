@@ -1,6 +1,7 @@
 """The real udp_fwd process between a tun_io and a tracker of the test's own, with real servers on loopback."""
 
 import asyncio
+import itertools
 import os
 import socket
 
@@ -335,19 +336,24 @@ def test_while_tun_io_is_behind_nothing_is_read_from_servers_and_nothing_is_lost
             one.send(packet(LOOPBACK, server.port, b"go"))
             _, client = await server.receive()
             one.stop_reading()
-            for number in range(20_000):  # more than the link holds; the rest fits the socket's 4 MiB
-                # Those of two senders in turn join no train.
-                sender = other if number % 2 else server
-                sender.socket.sendto(number.to_bytes(2, "big") * 100, client)
-                if number % 100 == 0:
-                    await asyncio.sleep(0.005)
-            await asyncio.sleep(0.3)
+            numbers = itertools.count()
+            # Those of two senders in turn join no train.
+            senders = itertools.cycle((server, other))
+
+            def come(count: int) -> None:
+                for number in itertools.islice(numbers, count):
+                    next(senders).socket.sendto(number.to_bytes(4, "big") * 50, client)
+
+            while not (await one.sample()).queue:
+                come(200)
+            come(1000)  # the socket holds 4 MiB
             sample = await one.sample()
             assert 0 < sample.queue < 4
-            assert sample.packets_out < 20_000
+            count = next(numbers)
+            assert sample.packets_out < count
             one.read_on()
-            got = [(await one.datagram()).payloads[0] for _ in range(20_000)]
-            assert got == [number.to_bytes(2, "big") * 100 for number in range(20_000)]
+            got = [(await one.datagram()).payloads[0] for _ in range(count)]
+            assert got == [number.to_bytes(4, "big") * 50 for number in range(count)]
 
     run(scenario)
 
