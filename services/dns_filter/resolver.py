@@ -204,8 +204,8 @@ class Resolver:
             return
         ttl = _STALE_TTL if hit.is_stale else max(0, answer.lease_ttl - hit.age)
         now = self._clock()
-        if self._leased.covers(answer, ttl, now) and self._leases.stand(now):
-            self._hops(waiting, "leased already", now, len(answer.addresses), "addresses")
+        is_traced = any(asked.client.trace_id for asked in waiting)  # a trace shows the way by the tracker
+        if not is_traced and self._leased.covers(answer, ttl, now) and self._leases.stand(now):
             self._answer(waiting, hit, self._leased.max_ttl(ttl))
             return
         self._ask_tracker(waiting, hit, ttl, now)

@@ -136,7 +136,8 @@ class HostSocket:
         if number not in _NO_SEGMENTATION:
             return number
         payload = b"".join(parts)
-        return self.send(to, [payload[at : at + size] for at in range(0, len(payload), size)] or [b""], header)
+        payloads = [payload[at : at + size] for at in range(0, len(payload), size)] if size else [payload]
+        return self.send(to, payloads, header)
 
     def receive(self) -> list[Received]:
         """A burst of what has come in; nothing where the socket is readable because of an error.

@@ -143,10 +143,10 @@ def test_the_demo_has_no_other_network_and_asks_the_tunnel_for_names(project):
     assert {line.split()[0] for line in routes} == {"tun0"}
 
 
-def test_every_replica_of_tcp_fwd_has_a_queue_of_the_tun(project):
+def test_every_replica_of_the_forwarders_has_a_queue_of_the_tun(project):
     lent = [each["gauges"]["queues_lent"] for each in project.status()["processes"] if each["stage"] == "tun_io"]
 
-    assert lent == [TCP_FWD]
+    assert lent == [TCP_FWD + UDP_FWD]
 
 
 def test_flows_are_spread_over_every_replica(project):

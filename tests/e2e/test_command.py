@@ -118,7 +118,7 @@ def test_runs_without_root(internet: Internet) -> None:
         running.stop()
     assert said == b"65534\nhello from the small internet\n", done
     assert "0% packet loss" in done.text, done
-    assert '"queues_lent":1' in status.text, "tcp_fwd has a queue of its own"
+    assert '"queues_lent":2' in status.text, "tcp_fwd and udp_fwd have queues of their own"
 
 
 def test_without_privilege_the_remedy_is_said(internet: Internet) -> None:

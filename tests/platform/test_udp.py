@@ -14,7 +14,7 @@ from services.udp_fwd import arrival
 HEAD = """
 import os, socket, subprocess
 from netstack.cli.tun import open_tun
-from services.udp_fwd.reply import Sender
+from services.udp_fwd.reply import UNKNOWN, Sender
 
 tun, *_ = open_tun("tun0")
 for command in ("addr add 10.0.0.2/24 dev tun0", "addr add fd00:6e73::2/64 dev tun0 nodad", "link set tun0 up"):
@@ -57,7 +57,7 @@ host.bind(("{client}", 5000))
 host.settimeout(2)
 payload = os.urandom({size} * 9 + 77)
 sender = Sender(socket.inet_pton(family, "{server}"), 53000, socket.inet_pton(family, "{client}"), 5000)
-os.write(tun, sender.frame(payload, {size}))
+os.writev(tun, (sender.head(len(payload), {size}, UNKNOWN), payload))
 got = [host.recvfrom(65535) for _ in range(10)]
 print([len(data) for data, _ in got] == [{size}] * 9 + [77])
 print(b"".join(data for data, _ in got) == payload)

@@ -53,6 +53,21 @@ def test_a_train_that_the_kernel_does_not_segment_leaves_one_by_one():
     with_socket(test)
 
 
+@pytest.mark.parametrize(
+    ("parts", "size"),
+    [([b""], 0), ([b"one"], 3), ([b"one", b"two", b"en"], 3), ([b"onetwoen"], 3)],
+    ids=["an empty datagram", "one datagram", "alike, the last shorter", "a train of the client's own"],
+)
+def test_what_a_lane_collected_leaves_as_its_datagrams(parts, size):
+    def test(host, server, errors):
+        assert host.send_joined(server.getsockname(), parts, size, HEADER) == 0
+        whole = b"".join(parts)
+        expected = [whole[at : at + size] for at in range(0, len(whole), size)] if size else [b""]
+        assert [server.recv(10) for _ in expected] == expected
+
+    with_socket(test)
+
+
 def test_a_burst_grows_while_there_is_more_and_shrinks_when_there_is_not():
     def test(host, server, errors):
         host.send(server.getsockname(), [b"hello"], HEADER)
