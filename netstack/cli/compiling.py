@@ -116,7 +116,7 @@ def main(arguments: list[str]) -> int:
     """Make it unless it is there. With --if-possible, what is missing is told and no error."""
     if choose().compiled:
         return 0
-    sys.stderr.write("compiling the packet path: about half a minute\n")
+    sys.stderr.write("compiling the packet path: a minute or two\n")
     try:
         make()
     except CannotCompileError as error:
