@@ -1,13 +1,13 @@
 """The real tun_io process beside workers that have queues of their own: what they pass on, open, and lend."""
 
 import asyncio
+import contextlib
 import os
 import random
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -134,7 +134,7 @@ socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"T"], open_tun("tun0")
 """
 
 
-@contextmanager
+@contextlib.contextmanager
 def spare_queues() -> Iterator[tuple[int, ...]]:
     """Two spare queues of a TUN in a network namespace of its own, which is there as long as they are."""
     ours, theirs = socket.socketpair()
@@ -156,8 +156,8 @@ class Borrowing(World):
 
     def ask(self, number: int, name: str) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
+        connection.connect(str(self.topology.queues))  # with a timeout it would fail at once where others are in line
         connection.settimeout(WITHIN)
-        connection.connect(str(self.topology.queues))
         connection.send(bytes([number]) + name.encode())
         return connection
 
@@ -243,24 +243,21 @@ def test_a_worker_that_is_silent_loses_its_queue_and_gets_one_when_it_is_back():
 def test_noise_on_the_socket_keeps_no_worker_out():
     chance = random.Random(11)
 
-    async def scenario(spare: tuple[int, ...]) -> None:
+    async def scenario(spare: tuple[int, ...], noise: contextlib.ExitStack) -> None:
         async with world(Borrowing, before=lambda one: setattr(one, "spare", spare)) as one:
             await one.up()
-            noise = []
             for number in range(300):
-                connection = socket.socket(socket.AF_UNIX)
+                connection = noise.enter_context(socket.socket(socket.AF_UNIX))
                 connection.connect(str(one.topology.queues))
                 if number % 3:
-                    connection.send(chance.randbytes(number))
-                noise.append(connection)
+                    with contextlib.suppress(BrokenPipeError):  # it waited for 32 others, and no longer
+                        connection.send(chance.randbytes(number))
             assert one.process is not None
             descriptors = Path(f"/proc/{one.process.pid}/fd")
             await one.until(lambda: len(list(descriptors.iterdir())) < 100)
             with one.ask(NEW, "tcp_fwd-1") as connection:
                 assert connection.recv(1) in {b"\0", b"\1"}
                 await one.lent(1)
-            for connection in noise:
-                connection.close()
 
-    with spare_queues() as spare:
-        asyncio.run(scenario(spare))
+    with spare_queues() as spare, contextlib.ExitStack() as noise:
+        asyncio.run(scenario(spare, noise))
