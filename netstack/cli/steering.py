@@ -1,11 +1,11 @@
 """The program by which the kernel chooses the queue of the TUN for a packet: eBPF, made here octet by octet.
 
 Without it the kernel goes by what was last written to a flow, and else by a hash over all queues: what nothing was
-written to yet, such as a SYN or a one-way stream of datagrams, then often comes to a worker of another stage, and
-takes a detour. With it, plain TCP and UDP goes to the queue that a table names (netstack.wire.steering), which tun_io
-fills in: one row for each protocol, a column chosen by the client's endpoint, so that all that an endpoint sends comes
-to one worker. Everything else goes to the first queue, that of tun_io: DNS, QUIC where it is blocked, fragments, IP
-options and extension headers, other protocols.
+written to yet, such as a SYN or a one-way stream of datagrams, then often comes to a worker of another stage, and takes
+a detour. With it, plain TCP, UDP and echo requests go to the queue that a table names (netstack.wire.steering), which
+tun_io fills in: one row for each stage, a column chosen by the client's endpoint (for an echo request its address and
+identifier), so that all that an endpoint sends comes to one worker. Everything else goes to the first queue, that of
+tun_io: DNS, QUIC where it is blocked, fragments, IP options and extension headers, other protocols.
 
 Loading it takes CAP_BPF and CAP_NET_ADMIN, or root; where it cannot be loaded the kernel's own way is good enough.
 """
@@ -19,7 +19,7 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from netstack.packet import tcp, udp
+from netstack.packet import icmp, tcp, udp
 from netstack.wire.steering import COLUMNS, SIZE, TCP_ROW, UDP_ROW
 
 _SYS_BPF: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
@@ -103,10 +103,17 @@ def program(table: int, quic_ports: Sequence[int]) -> bytes:
             take(octets, at)
             add(_XOR_REG, _HASH, _RESULT)
 
-    def ports(upper: int) -> None:
-        mix(2, upper)
+    def endpoint(upper: int, echo_protocol: int, echo_request: int) -> None:
+        mix(2, upper)  # the source port, or ICMP's type and code
+        add(_JEQ, _PROTOCOL, offset=f"ICMP at {upper}", value=echo_protocol)
         take(2, upper + 2)
         add(_MOV_REG, _PORT, _RESULT)
+        add(_JA, offset="by protocol")
+        labels[f"ICMP at {upper}"] = len(lines)
+        take(2, upper)
+        add(_JNE, _RESULT, offset="first queue", value=echo_request << 8)
+        mix(2, upper + 4)  # the identifier
+        add(_JA, offset="UDP or echo")
 
     add(_MOV_REG, _PACKET, 1)  # where the loads above look for the packet
     add(_MOV, _HASH)
@@ -117,8 +124,7 @@ def program(table: int, quic_ports: Sequence[int]) -> bytes:
     take(1, 6)
     add(_MOV_REG, _PROTOCOL, _RESULT)
     mix(4, 8, 12, 16, 20)
-    ports(40)
-    add(_JA, offset="by protocol")
+    endpoint(40, icmp.PROTOCOL_V6, icmp.V6_ECHO_REQUEST)
     labels["IPv4"] = len(lines)
     take(2, 6)
     add(_AND, _RESULT, value=0x3FFF)
@@ -126,13 +132,14 @@ def program(table: int, quic_ports: Sequence[int]) -> bytes:
     take(1, 9)
     add(_MOV_REG, _PROTOCOL, _RESULT)
     mix(4, 12)
-    ports(20)
+    endpoint(20, icmp.PROTOCOL, icmp.ECHO_REQUEST)
     labels["by protocol"] = len(lines)
     add(_MOV, _SCRATCH, value=TCP_ROW)
     add(_JEQ, _PROTOCOL, offset="look up", value=tcp.PROTOCOL)
     add(_JNE, _PROTOCOL, offset="first queue", value=udp.PROTOCOL)
     for port in (53, *quic_ports):
         add(_JEQ, _PORT, offset="first queue", value=port)
+    labels["UDP or echo"] = len(lines)
     add(_MOV, _SCRATCH, value=UDP_ROW)
     labels["look up"] = len(lines)
     for bits in (16, 8):

@@ -42,6 +42,13 @@ def udp_port(frame: bytes | memoryview) -> int:
     return frame[32] << 8 | frame[33] if frame[10] == 0x45 else frame[52] << 8 | frame[53]
 
 
+def is_icmp(frame: bytes | memoryview) -> bool:
+    """Whether it looks like ICMP: nothing but the protocol is looked at."""
+    if len(frame) < _V4_UPPER + _EIGHT:
+        return False
+    return frame[19] == icmp.PROTOCOL if frame[10] == 0x45 else frame[16] == icmp.PROTOCOL_V6
+
+
 def echo_endpoint(frame: bytes | memoryview) -> bytes:
     """The same of a plain echo request: the client's address and the identifier."""
     if len(frame) >= _V4_UPPER + _EIGHT and may_open(frame):

@@ -1,8 +1,9 @@
 """The table by which the kernel chooses the queue of the TUN for a packet. No I/O, no clock.
 
 It lies in memory that the kernel's program (netstack.cli.steering) and tun_io share: two rows of queue numbers, one for
-TCP and one for UDP, in columns chosen by the client's endpoint; and, for the next tun_io, which queues are attached.
-The kernel numbers the queues in the order in which they were attached; where one is detached the last takes its number.
+TCP and one for UDP and echo requests, in columns chosen by the client's endpoint; and, for the next tun_io, which
+queues are attached. The kernel numbers the queues in the order in which they were attached; where one is detached the
+last takes its number.
 """
 
 from collections.abc import Sequence

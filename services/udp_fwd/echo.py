@@ -3,11 +3,10 @@
 import struct
 from typing import Final, NamedTuple
 
-from netstack.packet import frame, icmp, ipv4, ipv6
+from netstack.packet import frame, icmp
 from netstack.packet.checksum import checksum, pseudo_sum
 from netstack.packet.reason import MalformedPacketError, Reason
-from netstack.packet.vnet import NO_OFFLOAD
-from services.udp_fwd.reply import UNKNOWN, Arrived
+from services.udp_fwd.reply import UNKNOWN, Arrived, Sender
 
 _HEADER: Final = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
 
@@ -68,25 +67,20 @@ def sequence_of(message: bytes) -> int | None:
     return int.from_bytes(message[6:8], "big")
 
 
-def reply(
-    server: bytes, client: bytes, identifier: int, message: bytes, arrived: Arrived = UNKNOWN
-) -> bytes | None:  # fmt: skip
-    """The frame that brings a reply to the client, under the client's identifier; None where it is no echo reply."""
-    four = len(server) == 4
+def reply(sender: Sender, message: bytes, arrived: Arrived = UNKNOWN) -> bytes | None:
+    """The frame that brings a reply to the client, whose identifier is the sender's client_port; None where it is no
+    echo reply.
+    """
+    four = len(sender.address) == 4
     if len(message) < _HEADER.size or message[0] != (icmp.ECHO_REPLY if four else icmp.V6_ECHO_REPLY):
         return None
-    rest = identifier << 16 | int.from_bytes(message[6:8], "big")
+    rest = sender.client_port << 16 | message[6] << 8 | message[7]
     body = message[_HEADER.size :]
     if four:
         octets = icmp.emit(icmp.ECHO_REPLY, 0, rest, body)
-        head = ipv4.emit(server, client, icmp.PROTOCOL, len(octets), tos=arrived.tos, ttl=arrived.ttl)
-        return NO_OFFLOAD + head + octets
-    octets = icmp.emit_v6(server, client, icmp.V6_ECHO_REPLY, 0, rest, body)
-    head = ipv6.emit(
-        server, client, icmp.PROTOCOL_V6, len(octets),
-        traffic_class=arrived.tos, hop_limit=arrived.ttl, flow_label=arrived.flow_label,
-    )  # fmt: skip
-    return NO_OFFLOAD + head + octets
+    else:
+        octets = icmp.emit_v6(sender.address, sender.client, icmp.V6_ECHO_REPLY, 0, rest, body)
+    return sender.ip_head(protocol(sender.address), len(octets), arrived) + octets
 
 
 def _verify(whole: frame.Frame, message: bytes) -> bool:

@@ -14,11 +14,10 @@ which keeps the order right to a second and the hot path short.
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from netstack.packet.flow import address_text, endpoint_key
 from netstack.packet.reason import Reason
-from services.udp_fwd.lane import Lanes
 from services.udp_fwd.outgoing import Outgoing
 from services.udp_fwd.reply import Sender
 from services.udp_fwd.shares import Shares
@@ -102,19 +101,26 @@ class Mapping(Generic[Socket]):
     """Whether its packets come through this worker's own queue of the TUN; then older ones are not elsewhere."""
 
 
+class ShortWays(Protocol):
+    """Lanes to destinations (services.udp_fwd.lane, services.udp_fwd.echo_lane)."""
+
+    def remove(self, key: bytes) -> None:
+        """The destination of that lane is no longer to be sent to."""
+
+
 class Flows(Generic[Socket]):
     """All mappings of one kind."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, lanes: ShortWays | None = None) -> None:
+        """Who adds a lane sets destination.lane to its key."""
         self._limits = limits
+        self._lanes = lanes
         self._mappings: dict[bytes, Mapping[Socket]] = {}
         self._shares: Shares[Mapping[Socket]] = Shares()
         self._destinations = 0
         self._held_octets = 0
         self._used: list[bytes] = []
         self._ended: list[Mapping[Socket]] = []
-        self.lanes: Lanes[Destination[Socket]] = Lanes()
-        """The short ways to destinations; who adds one sets destination.lane."""
         self.waiting = 0
         """Datagrams that wait for a verdict."""
         self.lost = 0
@@ -193,12 +199,16 @@ class Flows(Generic[Socket]):
 
     def sent(self, destination: Destination[Socket], outgoing: Outgoing) -> None:
         """Keep the packet for an ICMP error to quote."""
+        self.sent_packet(destination, outgoing.number, outgoing.packet)
+
+    def sent_packet(self, destination: Destination[Socket], number: int, packet: bytes) -> None:
+        """The same of its parts (see Outgoing)."""
         quotes = destination.quotes
         if self._limits.keep_recent:
-            quotes.pop(outgoing.number, None)
+            quotes.pop(number, None)
             if len(quotes) >= RECENT:
                 del quotes[next(iter(quotes))]
-        quotes[outgoing.number] = outgoing.packet
+        quotes[number] = packet
 
     def quote(self, mapping: Mapping[Socket], address: bytes, port: int, number: int | None) -> bytes | None:
         """The client's packet that an error is about."""
@@ -329,8 +339,8 @@ class Flows(Generic[Socket]):
         destination.state = State.ENDED
         del destination.mapping.destinations[(destination.address, destination.port)]
         self._destinations -= 1
-        if destination.lane:
-            self.lanes.remove(destination.lane)
+        if destination.lane and self._lanes is not None:
+            self._lanes.remove(destination.lane)
 
     def _release(self, destination: Destination[Socket]) -> list[Outgoing]:
         held, destination.held = destination.held, []

@@ -26,7 +26,7 @@ from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
 from services.udp_fwd import fragmenting
 from services.udp_fwd.addresses import Destinations
-from services.udp_fwd.flows import Destination, Flows, Limits, Mapping, Sockaddr, State
+from services.udp_fwd.flows import Destination, Flows, Limits, Mapping, ShortWays, Sockaddr, State
 from services.udp_fwd.lane import Frame
 from services.udp_fwd.outgoing import Header, Outgoing
 from services.udp_fwd.sockets import ALREADY_TOLD, HostSocket, Received
@@ -82,7 +82,7 @@ class Links:
 class Forwarder:
     """All mappings of one kind, with their sockets."""
 
-    def __init__(self, links: Links, limits: Limits, on_ended: OnEnded) -> None:
+    def __init__(self, links: Links, limits: Limits, on_ended: OnEnded, lanes: ShortWays) -> None:
         """on_ended is called for each mapping that is over."""
         self._links = links
         self._on_ended = on_ended
@@ -95,7 +95,7 @@ class Forwarder:
         self._towards: Destination[HostSocket] | None = None
         """Where something is being sent to at this moment."""
         self._paused: list[Mapping[HostSocket]] = []
-        self.flows: Flows[HostSocket] = Flows(limits)
+        self.flows: Flows[HostSocket] = Flows(limits, lanes)
 
     def protocol(self, address: bytes) -> int:
         """The IP protocol towards this address."""

@@ -10,10 +10,11 @@ from typing import Final
 from netstack.packet import datagram, ipv4, plain, udp
 from netstack.packet.reason import Reason
 from netstack.packet.vnet import VNET_LEN
-from services.udp_fwd import echo, lane
+from services.udp_fwd import echo, echo_lane, lane
+from services.udp_fwd.echo_lane import EchoLanes
 from services.udp_fwd.flows import GRAIN, Destination, Limits, Mapping, State
 from services.udp_fwd.forwarder import Forwarder, Links, OnEnded, Parts, packed
-from services.udp_fwd.lane import Lane
+from services.udp_fwd.lane import Lane, Lanes
 from services.udp_fwd.outgoing import Header, Outgoing
 from services.udp_fwd.sockets import HostSocket, Received
 
@@ -39,7 +40,8 @@ class UdpForwarder(Forwarder):
     def __init__(self, links: Links, max_flows: int, on_ended: OnEnded) -> None:
         limits = links.runtime.config.udp
         timeouts = limits.idle_timeout, limits.stream_timeout
-        super().__init__(links, Limits(*timeouts, max_flows, max_flows * DESTINATIONS_PER_FLOW), on_ended)
+        self._lanes: Lanes[Destination[HostSocket]] = Lanes()
+        super().__init__(links, Limits(*timeouts, max_flows, max_flows * DESTINATIONS_PER_FLOW), on_ended, self._lanes)
         self._trains = _kernel() >= _USO_SINCE
         self._boarding: list[Lane[Destination[HostSocket]]] = []
 
@@ -48,7 +50,7 @@ class UdpForwarder(Forwarder):
 
         own says that it came through this worker's own queue of the TUN.
         """
-        way = self.flows.lanes.find(frame)
+        way = self._lanes.find(frame)
         if way is None:
             self._leave_all()
             return False
@@ -101,7 +103,7 @@ class UdpForwarder(Forwarder):
         if destination is None or destination.state is not State.ALLOWED:
             return
         if plain.udp_endpoint(frame) and lane.can_be(frame):
-            destination.lane = self.flows.lanes.add(frame, destination, header)
+            destination.lane = self._lanes.add(frame, destination, header)
 
     def protocol(self, _address: bytes) -> int:
         """Always 17."""
@@ -150,12 +152,40 @@ class EchoForwarder(Forwarder):
     def __init__(self, links: Links, on_ended: OnEnded) -> None:
         most_destinations = ECHO_MAX_FLOWS * DESTINATIONS_PER_FLOW
         limits = Limits(ECHO_IDLE, ECHO_IDLE, ECHO_MAX_FLOWS, most_destinations, keep_recent=True)
-        super().__init__(links, limits, on_ended)
+        self._lanes: EchoLanes[Destination[HostSocket]] = EchoLanes()
+        super().__init__(links, limits, on_ended, self._lanes)
         self._warned = False
         self._asked: dict[Mapping[HostSocket], None] = {}
 
-    def take(self, sent: echo.Echo, trace_id: int, now: float) -> None:
-        """The client sent an echo request."""
+    def take_alike(self, frame: lane.Frame, now: float, *, own: bool) -> bool:
+        """Take a frame the short way, and send it; False where it must go the long one.
+
+        own says that it came through this worker's own queue of the TUN.
+        """
+        way = self._lanes.find(frame)
+        if way is None:
+            return False
+        destination = way.destination
+        mapping = destination.mapping
+        if (
+            now - destination.last >= GRAIN
+            or destination.state is not State.ALLOWED
+            or mapping.direct is not own
+            or mapping.socket is None
+        ):
+            return False
+        if self._train is not None:
+            self.depart()
+        message = frame[way.message :]
+        self.flows.sent_packet(
+            destination, message[6] << 8 | message[7], bytes(frame[VNET_LEN : VNET_LEN + _QUOTE_ECHO])
+        )
+        self._asked[mapping] = None
+        self.send_joined(mapping.socket, destination, [message], len(message), way.header)
+        return True
+
+    def take(self, sent: echo.Echo, frame: bytes, trace_id: int, now: float) -> None:
+        """The client sent an echo request in this frame."""
         packet = sent.packet
         if len(sent.server) == 4:
             dont_fragment = bool(packet[6] & ipv4.DF >> 8)
@@ -164,8 +194,11 @@ class EchoForwarder(Forwarder):
         header = Header(sent.tos, sent.ttl - 1, dont_fragment, sent.flow_label)
         outgoing = Outgoing([sent.message], header, packet[:_QUOTE_ECHO], sent.sequence, trace_id)
         destination = self.forward((sent.client, sent.identifier, sent.server, 0), outgoing, now)
-        if destination is not None and destination.state is State.ALLOWED:
-            self._asked[destination.mapping] = None
+        if destination is None or destination.state is not State.ALLOWED:
+            return
+        self._asked[destination.mapping] = None
+        if not destination.lane and plain.echo_endpoint(frame) and echo_lane.can_be(frame):
+            destination.lane = self._lanes.add(frame, destination, header)
 
     def flush(self) -> None:
         """Send what was collected. A host nearby has answered by then: that saves a turn of the loop."""
@@ -204,11 +237,13 @@ class EchoForwarder(Forwarder):
     def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[Parts]:
         """The reply under the client's identifier."""
         octets, _, sockaddr, arrived = received
-        address = packed(sockaddr[0])
-        if self.flows.heard(mapping, sockaddr, address, now) is None:
-            self._counters.drop(Reason.FLOW_UNKNOWN)
-            return ()
-        frame = echo.reply(address, mapping.client, mapping.port, bytes(octets), arrived)
+        sender = mapping.senders.get(sockaddr)
+        if sender is None or now - sender.last >= GRAIN:
+            sender = self.flows.heard(mapping, sockaddr, packed(sockaddr[0]), now)
+            if sender is None:
+                self._counters.drop(Reason.FLOW_UNKNOWN)
+                return ()
+        frame = echo.reply(sender, bytes(octets), arrived)
         if frame is None:
             self._counters.drop(Reason.MALFORMED_ICMP)
             return ()

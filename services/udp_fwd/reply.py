@@ -3,6 +3,7 @@
 from typing import Final, NamedTuple
 
 from netstack.packet import datagram, ipv4, ipv6, udp
+from netstack.packet.vnet import NO_OFFLOAD
 
 
 class Arrived(NamedTuple):
@@ -51,16 +52,25 @@ class Sender:
             self._arrived = arrived
         return self._headers
 
+    def ip_head(self, protocol: int, length: int, arrived: Arrived) -> bytes:
+        """What makes a frame of so many octets of that protocol, whose checksums are filled in. A sender has either
+        these or `head`.
+        """
+        if length != self._length or arrived is not self._arrived:
+            self._headers = NO_OFFLOAD + self._ip(protocol, length, arrived)
+            self._length = length
+            self._arrived = arrived
+        return self._headers
+
     def packet(self, payload: bytes, arrived: Arrived = UNKNOWN) -> bytes:
         """One datagram as an IP packet, its checksums filled in."""
         upper = udp.emit(self.address, self.client, self.port, self.client_port, payload)
+        return self._ip(udp.PROTOCOL, len(upper), arrived) + upper
+
+    def _ip(self, protocol: int, length: int, arrived: Arrived) -> bytes:
         if len(self.client) == 4:
-            head = ipv4.emit(
-                self.address, self.client, udp.PROTOCOL, len(upper), tos=arrived.tos, ttl=arrived.ttl
-            )  # fmt: skip
-        else:
-            head = ipv6.emit(
-                self.address, self.client, udp.PROTOCOL, len(upper),
-                traffic_class=arrived.tos, hop_limit=arrived.ttl, flow_label=arrived.flow_label,
-            )  # fmt: skip
-        return head + upper
+            return ipv4.emit(self.address, self.client, protocol, length, tos=arrived.tos, ttl=arrived.ttl)
+        return ipv6.emit(
+            self.address, self.client, protocol, length,
+            traffic_class=arrived.tos, hop_limit=arrived.ttl, flow_label=arrived.flow_label,
+        )  # fmt: skip

@@ -58,10 +58,9 @@ class UdpService:
     def batch(self, packets: list[bytes], traced: dict[int, int]) -> None:
         """Take what the client sent and tun_io gave us, whatever it is."""
         now = self._clock()
-        take_alike = self._udp.take_alike
         for index, frame in enumerate(packets):
             trace_id = traced.get(index, 0) if traced else 0
-            if trace_id or not take_alike(frame, now, own=False):
+            if trace_id or not self._take_alike(frame, now, own=False):
                 self._packet(bytes(frame), trace_id, now, own=False)
         self._flush()
 
@@ -72,9 +71,8 @@ class UdpService:
         through tun_io then, and so are those from before the kernel chose our queue: they come first.
         """
         now = self._clock()
-        take_alike = self._udp.take_alike
         for index, frame in enumerate(packets):
-            if take_alike(frame, now, own=True):
+            if self._take_alike(frame, now, own=True):
                 continue
             mapping = self._mapping_of(frame)
             if mapping is None:
@@ -86,6 +84,12 @@ class UdpService:
                 self._tunnel.fence(self._after_fence)
                 break
         self._flush()
+
+    def _take_alike(self, frame: bytes | memoryview, now: float, *, own: bool) -> bool:
+        """The short way of what is like the one before; False where there is none."""
+        if plain.is_icmp(frame):
+            return self._echo.take_alike(frame, now, own=own)
+        return self._udp.take_alike(frame, now, own=own)
 
     def _after_fence(self) -> None:
         """All that is older is here. What else has come to our queue meanwhile is still in it."""
@@ -126,7 +130,7 @@ class UdpService:
         else:
             if not own:
                 self._comes_from_tun_io(self._echo.flows.live(endpoint_key(request.client, request.identifier)))
-            self._echo.take(request, trace_id, now)
+            self._echo.take(request, frame, trace_id, now)
             return
         told = icmp_error.parse(frame)
         (self._udp if told.protocol == udp.PROTOCOL else self._echo).told(told)

@@ -44,8 +44,9 @@ for command in ("addr add 10.0.0.2/24 dev tun0", "route add default dev tun0", "
 raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
 raw6 = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_RAW)
 
-def v4(protocol, sport, dport, *, fragment=0, options=b"", source="10.0.0.2"):
-    body = struct.pack("!HH", sport, dport) + bytes(16) + b"steered"
+def v4(protocol, sport, dport, *, fragment=0, options=b"", source="10.0.0.2", identifier=0):
+    # As ICMP: type and code, checksum, identifier.
+    body = struct.pack("!HHH", sport, dport, identifier) + bytes(14) + b"steered"
     head = bytes([0x45 + len(options) // 4, 0]) + struct.pack("!HHHBBH", 20 + len(options) + len(body), 1, fragment, 64,
         protocol, 0) + socket.inet_aton(source) + socket.inet_aton("198.18.0.1") + options
     raw.sendto(head + body, ("198.18.0.1", 0))
@@ -56,7 +57,8 @@ def v6(header, sport, dport):
     addresses = ipaddress.ip_address("fd00::2").packed + ipaddress.ip_address("2001:db8::1").packed
     raw6.sendto(head + addresses + body, ("2001:db8::1", 0))
 
-TCP, UDP, ICMP, SCTP = 6, 17, 1, 132
+TCP, UDP, ICMP, ICMPV6, SCTP = 6, 17, 1, 58, 132
+ECHO, ECHO_V6, UNREACHABLE, CODE_1 = 8 << 8, 128 << 8, 3 << 8, 8 << 8 | 1
 """
 
 
@@ -83,7 +85,13 @@ for send in (
     lambda: v4(UDP, 4000, 443),
     lambda: v6(UDP, 4000, 53),
     lambda: v4(TCP, 4000, 443),
-    lambda: v4(ICMP, 0x0800, 0),
+    lambda: v4(ICMP, ECHO, 0),
+    lambda: v6(ICMPV6, ECHO_V6, 0),
+    lambda: v4(ICMP, ECHO, 53),  # a checksum, not a port
+    lambda: v4(ICMP, UNREACHABLE, 0),
+    lambda: v4(ICMP, CODE_1, 0),
+    lambda: v6(ICMPV6, ECHO, 0),
+    lambda: v4(ICMP, ECHO, 0, fragment=0x2000),
     lambda: v4(SCTP, 4000, 80),
     lambda: v4(UDP, 4000, 80, fragment=0x2000),
     lambda: v4(UDP, 4000, 80, fragment=2),
@@ -94,7 +102,7 @@ for send in (
     print(*read())
 """
     a, b, first = "0 1 0", "0 0 1", "1 0 0"
-    assert shown(script) == [a, b, a, b, first, first, first, a, *[first] * 6]
+    assert shown(script) == [a, b, a, b, first, first, first, a, b, b, b, *[first] * 9]
 
 
 def test_an_endpoint_has_one_queue_whomever_it_speaks_to():
@@ -105,6 +113,22 @@ for port in range(4000, 4064):
     v4(UDP, port, 80)
     first = read()
     v4(UDP, port, 8080)
+    assert read() == first
+    print(*first)
+"""
+    lines = shown(script)
+    assert set(lines) == {"0 1 0", "0 0 1"}
+    assert 16 < lines.count("0 1 0") < 48
+
+
+def test_an_echo_identifier_has_one_queue_whatever_the_checksum_is():
+    script = """
+come("a", "b")
+steering.steer([], [0, 1])
+for identifier in range(4000, 4064):
+    v4(ICMP, ECHO, identifier * 7, identifier=identifier)
+    first = read()
+    v4(ICMP, ECHO, identifier * 5, identifier=identifier)
     assert read() == first
     print(*first)
 """

@@ -11,6 +11,7 @@ from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.packet.vnet import NO_OFFLOAD, VNET_LEN
 from services.udp_fwd import echo
 from services.udp_fwd.echo import Echo
+from services.udp_fwd.reply import Arrived, Sender
 
 CLIENT, SERVER = bytes([10, 0, 0, 2]), bytes([198, 18, 0, 1])
 CLIENT_V6 = bytes.fromhex("fd006e73000000000000000000000002")
@@ -81,7 +82,7 @@ def test_any_octets_are_a_request_or_malformed(octets):
 
 def test_a_reply_has_the_clients_identifier_and_a_checksum_that_holds():
     # As a ping socket gives it: type 0, its own identifier 0xbeef, sequence 7.
-    frame = echo.reply(SERVER, CLIENT, 0x1234, bytes.fromhex("0000 0000 beef 0007") + b"pong")
+    frame = echo.reply(Sender(SERVER, 0, CLIENT, 0x1234), bytes.fromhex("0000 0000 beef 0007") + b"pong")
     packet = IP(frame[VNET_LEN:])
     assert (packet.src, packet.dst, packet.proto) == ("198.18.0.1", "10.0.0.2", 1)
     reply = packet[ICMP]
@@ -92,7 +93,7 @@ def test_a_reply_has_the_clients_identifier_and_a_checksum_that_holds():
 
 
 def test_a_reply_over_ipv6_has_the_clients_identifier_and_a_checksum_that_holds():
-    frame = echo.reply(SERVER_V6, CLIENT_V6, 0x1234, bytes.fromhex("8100 0000 beef 0007") + b"pong")
+    frame = echo.reply(Sender(SERVER_V6, 0, CLIENT_V6, 0x1234), bytes.fromhex("8100 0000 beef 0007") + b"pong")
     packet = IPv6(frame[VNET_LEN:])
     reply = packet[ICMPv6EchoReply]
     assert (packet.src, packet.dst) == ("2001:db8::1", "fd00:6e73::2")
@@ -102,11 +103,19 @@ def test_a_reply_over_ipv6_has_the_clients_identifier_and_a_checksum_that_holds(
     assert bytes(again) == bytes(packet)
 
 
+def test_a_sender_s_replies_differ_in_length_and_header():
+    sender = Sender(SERVER, 0, CLIENT, 1)
+    message = bytes.fromhex("0000 0000 beef 0007")
+    for payload, arrived in ((b"", Arrived(0, 63)), (b"four", Arrived(0, 63)), (b"four", Arrived(8, 63))):
+        packet = IP(echo.reply(sender, message + payload, arrived)[VNET_LEN:])
+        assert (packet.tos, packet.ttl, bytes(packet[ICMP].payload)) == (arrived.tos, arrived.ttl, payload)
+
+
 @pytest.mark.parametrize(
     "message", [b"", bytes(7), bytes.fromhex("0800 0000 beef 0007")], ids=["empty", "cut off", "a request"]
 )
 def test_what_is_no_reply_is_none(message):
-    assert echo.reply(SERVER, CLIENT, 1, message) is None
+    assert echo.reply(Sender(SERVER, 0, CLIENT, 1), message) is None
 
 
 def test_the_sequence_number_is_found_where_it_is():
