@@ -22,13 +22,17 @@ from netstack.cli.compiled import CODE, DIRECTORY, STAMP, choose, sources, stamp
 
 MODULES: Final = (
     *(f"netstack/packet/{name}.py" for name in ("checksum", "flow", "plain", "seqnum", "tcp", "vnet")),
-    *(f"netstack/runtime/{name}.py" for name in ("counters", "queue", "tunnel")),
+    *(f"netstack/runtime/{name}.py" for name in (
+            "counters", "leased_names", "queue", "refusals", "replica", "tunnel", "whitelist",
+        )
+    ),
     *(
         f"services/tcp_fwd/{name}.py"
         for name in (
-            "arrival", "challenge", "commands", "congestion", "connection", "control_block", "host", "keepalive",
-            "limits", "naming", "output", "poller", "rack", "receiving", "rtt", "scoreboard", "segment", "send_window",
-            "sending", "service", "session", "states", "terms", "timers", "timewait",
+            "arrival", "challenge", "client_hello", "commands", "congestion", "connection", "control_block",
+            "first_octets", "host", "keepalive", "limits", "namer", "naming", "output", "paths", "poller", "rack",
+            "receiving", "request_head", "rtt", "scoreboard", "segment", "send_window", "sending", "server_name",
+            "service", "session", "states", "terms", "timers", "timewait",
         )
     ),
 )  # fmt: skip

@@ -108,6 +108,21 @@ class Connection(Arrival):
             head = self.emitter.head(seq, receiver.rcv_nxt, _DATA, receiver.window(), length)
         return (_new(Emit, (head, data)),)
 
+    def socket_last_data(self, data: bytes | memoryview, now: float) -> Sequence[Command]:
+        """The same, where these are the host socket's last octets: the FIN leaves with them."""
+        self.host_ended = True
+        if self.state not in HOST_SENDS:
+            return ()
+        receiver = self.receiver
+        seq = self.sender.take(data, len(data), now)
+        self._fin_leaves(now)
+        head = self.emitter.head(
+            seq, receiver.rcv_nxt, _DATA | tcp.FIN, receiver.window(), len(data), self.sender.stamp(now),
+            receiver.ts_recent,
+        )  # fmt: skip
+        receiver.acknowledged()
+        return (Emit(head, data),)
+
     def socket_ended(self, now: float) -> Sequence[Command]:
         """The host socket gave its last octet: our FIN follows the data."""
         self.host_ended = True

@@ -105,10 +105,14 @@ class ControlBlock:
 
     def _send_fin(self, now: float) -> Emit:
         """The host socket has given all; the state is one of HOST_SENDS."""
+        return self._output.segment(self._fin_leaves(now), tcp.FIN | tcp.ACK, now)
+
+    def _fin_leaves(self, now: float) -> int:
+        """Take note that the FIN is being sent; gives its sequence number."""
         self.state = State.FIN_WAIT_1 if self.state is _ESTABLISHED else State.LAST_ACK
         self._fin_sent = True
         self._predicted = False
-        return self._output.segment(self.sender.take(b"", 1, now), tcp.FIN | tcp.ACK, now)
+        return self.sender.take(b"", 1, now)
 
     def _all_written(self, commands: list[Command]) -> None:
         self._shut = True

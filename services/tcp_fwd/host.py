@@ -62,7 +62,7 @@ def reason_of_end(number: int) -> Reason:
     return _REASONS_ESTABLISHED.get(number, Reason.SOCKET_ERROR)
 
 
-def connect(flow: Flow, idle_timeout: float, syn: bytes) -> tuple[socket.socket, int]:
+def connect(flow: Flow, idle_timeout: float, syn: bytes) -> tuple[socket.SocketType, int]:
     """Begin to connect to the flow's server; the socket, and the errno of connect (0, EINPROGRESS, or a failure).
 
     syn is the client's IP packet: its TTL, one less, and its DSCP are those of the connection, as behind a router.
@@ -72,7 +72,8 @@ def connect(flow: Flow, idle_timeout: float, syn: bytes) -> tuple[socket.socket,
     user timeout the number of probes does not count (tcp(7)). Raises OSError where not even a socket can be had.
     """
     family = socket.AF_INET if len(flow.server) == 4 else socket.AF_INET6
-    host = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    # Not socket.socket, which extends it by what no one needs here, in Python.
+    host = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     host.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     idle = min(max(int(idle_timeout / 2), 1), _MAX_KEEPALIVE_IDLE)
@@ -106,7 +107,7 @@ def _interval() -> int | None:
         return None
 
 
-def error_of(host: socket.socket) -> SocketError | None:
+def error_of(host: socket.SocketType) -> SocketError | None:
     """What the network said of a socket that connects; None where it said nothing.
 
     Of an error that this host itself has sent, since it finds no neighbour, the offender is left out.
@@ -123,7 +124,7 @@ def error_of(host: socket.socket) -> SocketError | None:
     return error
 
 
-def was_soft(host: socket.socket, number: int) -> bool:
+def was_soft(host: socket.SocketType, number: int) -> bool:
     """Whether a call on an established connection failed with this errno for an ICMP error alone: then try it again.
 
     Of a connection that is established nothing lies in the error queue; what ends one closes it, though.
@@ -140,7 +141,7 @@ def was_soft(host: socket.socket, number: int) -> bool:
     return True
 
 
-def connect_dns(flow: Flow, directory: Path) -> tuple[socket.socket, int]:
+def connect_dns(flow: Flow, directory: Path) -> tuple[socket.SocketType, int]:
     """Connect to one of the dns_filter workers that listen in directory, and say who the client is.
 
     Raises OSError where none can be reached.
@@ -148,7 +149,7 @@ def connect_dns(flow: Flow, directory: Path) -> tuple[socket.socket, int]:
     workers = list(directory.iterdir())
     if not workers:
         raise ConnectionRefusedError(errno.ECONNREFUSED, f"no dns_filter listens in {directory}")
-    host = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    host = socket.SocketType(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         host.connect(str(secrets.choice(workers)))
         host.send(bytes([len(flow.client)]) + flow.client + flow.client_port.to_bytes(2, "big"))
@@ -158,7 +159,7 @@ def connect_dns(flow: Flow, directory: Path) -> tuple[socket.socket, int]:
     return host, 0
 
 
-def close(host: socket.socket, *, reset: bool) -> None:
+def close(host: socket.SocketType, *, reset: bool) -> None:
     """Close, with a reset at the far end where asked."""
     if reset and host.family != socket.AF_UNIX:
         host.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

@@ -44,10 +44,12 @@ class Poller:
         self._epoll.register(descriptor, _EVENTS)
 
     def remove(self, descriptor: int) -> None:
-        """The descriptor is about to be closed; a new one may get its number at once."""
+        """The descriptor is about to be closed; a new one may get its number at once.
+
+        The kernel takes out of an epoll what is closed.
+        """
         if self._handlers.pop(descriptor, None) is not None:
             self._removed.add(descriptor)
-            self._epoll.unregister(descriptor)
 
     def close(self) -> None:
         """Stop."""

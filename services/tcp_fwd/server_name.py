@@ -10,6 +10,8 @@ MAX_NAME: Final = 255
 def normalize(octets: bytes) -> str:
     """A name in lower case and without the final dot; octets that no name has are escaped, as they may be logged."""
     text = octets.decode("latin-1").lower().removesuffix(".")
+    if len(text) <= MAX_NAME and text.isascii() and text.isprintable() and " " not in text:
+        return text
     return "".join(one if "!" <= one <= "~" else f"\\{ord(one):03}" for one in text[:MAX_NAME])
 
 

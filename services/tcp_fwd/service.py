@@ -1,13 +1,14 @@
 """The shell of tcp_fwd: batches of segments from tun_io to connections, and what these emit back."""
 
 import logging
+import os
 import resource
-import secrets
 from functools import partial
 from typing import Final
 
 from netstack.packet import icmp_error, plain, tcp
 from netstack.packet.errqueue import SocketError
+from netstack.packet.flow import Flow
 from netstack.packet.gateway import Gateway, own
 from netstack.packet.icmp_error import IcmpError
 from netstack.packet.reason import MalformedPacketError, Reason
@@ -201,7 +202,7 @@ class Forwarder:
         if segment.flags & tcp.RST:
             self._waiting.discard(segment.key)
             return None
-        emitter = self._emitter(segment.key)
+        emitter = self._emitter(flow_of(segment.key))
         record = self._time_wait.get(segment, now)
         if record is not None:
             frame = record.acknowledgement(emitter, now)
@@ -237,8 +238,8 @@ class Forwarder:
 
     def _open(self, syn: Segment, packet: bytes | memoryview, trace_id: int, now: float) -> Session | None:
         trace_id = max(trace_id, 0)
-        emitter = self._emitter(syn.key)
         flow = flow_of(syn.key)
+        emitter = self._emitter(flow)
         refusal = Reason.BUFFER_FULL if self.buffers.full else self._limits.refusal(flow.client)
         if refusal is not None:
             self._counters.drop(refusal)
@@ -247,8 +248,9 @@ class Forwarder:
         gives_way = self._limits.gives_way()
         if gives_way is not None:
             self._sessions[gives_way].give_way(Reason.HALF_OPEN_LIMIT)
+        iss = int.from_bytes(os.urandom(4), "big")
         connection = Connection(
-            syn, emitter, iss=secrets.randbits(32), now=now, buffers=self.buffers, idle_timeout=self._idle_timeout
+            syn, emitter, iss=iss, now=now, buffers=self.buffers, idle_timeout=self._idle_timeout
         )  # fmt: skip
         mtu = self._paths.mtu(flow.client, now)
         if mtu:
@@ -265,9 +267,9 @@ class Forwarder:
             )
         return session if syn.key in self._sessions else None
 
-    def _emitter(self, key: bytes) -> Emitter:
-        headers = _HEADERS_V4 if len(key) == 12 else _HEADERS_V6
-        return Emitter(flow_of(key), self.tunnel.mtu - headers)
+    def _emitter(self, flow: Flow) -> Emitter:
+        headers = _HEADERS_V4 if len(flow.client) == 4 else _HEADERS_V6
+        return Emitter(flow, self.tunnel.mtu - headers)
 
     def _decided(self, key: bytes, decision: Decision) -> None:
         session = self._sessions.get(key)

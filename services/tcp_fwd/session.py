@@ -61,7 +61,7 @@ class Session:
         self.name: str | None = None
         """The server that they name (TLS server name, HTTP Host); None where they name none."""
         self._capacity = connection.receiver.capacity
-        self._host: socket.socket | None = None
+        self._host: socket.SocketType | None = None
         self._connect_at = 0.0
         self._connecting = False
         self._readable = False  # an edge said so, and no read has found the end of it
@@ -97,7 +97,7 @@ class Session:
                 self._out_octets += len(data)
                 if self.naming is not None:
                     self.naming.client_spoke(data)
-            else:
+            elif kind is not ShutdownWrite or type(commands[-1]) is not Finish:  # closing shuts it down too
                 self._execute_rare(command)
 
     def _emit(self, command: Emit) -> None:
@@ -270,7 +270,6 @@ class Session:
         connection = self.connection
         tunnel = self._forwarder.tunnel
         now = self._forwarder.now()
-        traced = self.trace_id
         for _ in range(READS):
             host = self._host
             room = self._room(now)
@@ -303,16 +302,13 @@ class Session:
             if slot is None:
                 self.execute(connection.socket_data(data, now))
             elif octets < LARGE:
-                start = slot.position + HEADROOM
-                data = slot.memory[start : start + octets]
-                slot.release()
-                for command in connection.socket_data(data, now):
-                    tunnel.write_parts(command.head, data, traced)  # type: ignore[union-attr]
+                self._readable = not (self._at_end and octets < want and _is_over(host))
+                self._send_small(slot, octets, now)
             else:
                 self._send_slot(slot, octets, now)
             if self.naming is not None:
                 self._forwarder.namer.server_spoke(self)
-            if octets < want and not self._at_end:
+            if not self._readable or (octets < want and not self._at_end):
                 self._readable = False
                 return
         self._forwarder.continue_later(self)
@@ -336,6 +332,15 @@ class Session:
             if room < connection.emitter.gso_size:
                 return 0
         return room
+
+    def _send_small(self, slot: Slot, octets: int, now: float) -> None:
+        """Send what the host socket put into a slot, where keeping the slot for it would be a waste."""
+        start = slot.position + HEADROOM
+        data = slot.memory[start : start + octets]
+        slot.release()
+        connection = self.connection
+        for command in connection.socket_data(data, now) if self._readable else connection.socket_last_data(data, now):
+            self._forwarder.tunnel.write_parts(command.head, data, self.trace_id)  # type: ignore[union-attr]
 
     def _send_slot(self, slot: Slot, octets: int, now: float) -> None:
         """Send what the host socket put into a slot from there, and keep it until it is acknowledged."""
@@ -435,3 +440,11 @@ class Session:
         self.naming = None
         self._out.clear()
         self._out_octets = 0
+
+
+def _is_over(host: socket.SocketType) -> bool:
+    """Whether the far end has closed, and all that it sent was read."""
+    try:
+        return not host.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return False

@@ -7,6 +7,9 @@ from typing import Final
 class State(Enum):
     """RFC 9293 section 3.3.2, and two before it: waiting for the tracker, and for the host socket."""
 
+    # That of Enum is a function of Python that hashes the name; states are looked up several times a segment.
+    __hash__ = object.__hash__
+
     VERDICT = "verdict"
     CONNECTING = "connecting"
     SYN_RECEIVED = "syn-received"

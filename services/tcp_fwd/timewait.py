@@ -39,6 +39,8 @@ class TimeWait:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._records: OrderedDict[bytes, tuple[float, Record]] = OrderedDict()  # and until when
+        self._due = 0.0
+        """None has lasted long enough before this time."""
 
     def __len__(self) -> int:
         return len(self._records)
@@ -77,6 +79,13 @@ class TimeWait:
 
     def expire(self, now: float) -> None:
         """Forget what has lasted long enough."""
+        if now < self._due:
+            return
         records = self._records
-        while records and records[next(iter(records))][0] <= now:
+        self._due = now + LASTS
+        while records:
+            until = records[next(iter(records))][0]
+            if until > now:
+                self._due = until
+                break
             records.popitem(last=False)

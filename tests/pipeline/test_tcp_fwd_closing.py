@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import socket
 
 import pytest
@@ -29,6 +30,25 @@ def test_a_client_that_has_ended_still_reads(kind):
             sample = await one.sample()
             assert sample.drops == {}
             assert (sample.gauges["flows"], sample.gauges["time_wait"]) == (0, 0)
+
+    run(scenario, kind=kind)
+
+
+@BOTH_WAYS
+def test_what_a_server_sends_last_comes_with_its_fin(kind):
+    async def scenario(one: World) -> None:
+        with Server() as server:
+            client, accepted = await pair(one, server)
+            one.process.send_signal(signal.SIGSTOP)  # both are there when it looks
+            accepted.socket.send(b"bye")
+            accepted.socket.close()
+            one.process.send_signal(signal.SIGCONT)
+            segment, _ = await client.receive()
+            assert (segment.flags, bytes(segment.payload)) == (tcp.ACK | tcp.PSH | tcp.FIN, b"bye")
+            client.ack = (client.ack + 4) & 0xFFFFFFFF
+            client.send(tcp.ACK | tcp.FIN)
+            await one.over(client)
+            assert (await one.sample()).drops == {}
 
     run(scenario, kind=kind)
 

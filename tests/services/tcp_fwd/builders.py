@@ -56,6 +56,9 @@ class Bench:
     def host_sends(self, data: bytes) -> "Bench":
         return self.do(self.connection.socket_data(data, self.now))
 
+    def host_sends_its_last(self, data: bytes) -> "Bench":
+        return self.do(self.connection.socket_last_data(data, self.now))
+
     def host_ends(self) -> "Bench":
         return self.do(self.connection.socket_ended(self.now))
 

@@ -297,6 +297,23 @@ class TestClose:
         assert bench.did() == [ShutdownWrite(), Finish(None)]
         assert bench.said()[-1] == (tcp.ACK, 2, 6, b"")
 
+    def test_the_hosts_last_octets_carry_the_fin(self):
+        bench = established().host_sends_its_last(b"last")
+        assert bench.said() == [(FIN_ACK | tcp.PSH, 1, 1, b"last")]
+        assert bench.connection.state is State.FIN_WAIT_1
+        assert bench.host_ends().said() == []
+        bench.receive(segment(ack=ISS + 6))
+        assert bench.connection.state is State.FIN_WAIT_2
+
+    def test_what_of_them_is_lost_is_sent_again(self):
+        bench = established().host_sends_its_last(b"last")
+        bench.said()
+        assert bench.wait(2.0).said()[0] in [(PSH_ACK, 1, 1, b"last"), (FIN_ACK, 5, 1, b"")]
+        bench.receive(segment(ack=ISS + 5))
+        assert (FIN_ACK, 5, 1, b"") in bench.wait(2.0).said()
+        bench.receive(segment(ack=ISS + 6))
+        assert bench.connection.state is State.FIN_WAIT_2
+
     def test_both_at_once(self):
         bench = established().host_ends().receive(segment(flags=FIN_ACK))
         assert bench.connection.state is State.CLOSING

@@ -100,13 +100,14 @@ class ConnectionMachine(RuleBasedStateMachine):
         self.do(self.connection.socket_refused(reason))
 
     @precondition(lambda self: not self.over() and self.connection.state in HOST_SENDS)
-    @rule(size=st.integers(1, 70000), idle=st.booleans())
-    def socket_data(self, size, idle) -> None:
+    @rule(size=st.integers(1, 70000), idle=st.booleans(), last=st.sampled_from([False] * 9 + [True]))
+    def socket_data(self, size, idle, last) -> None:
         room = self.connection.room(self.now if idle else None)
         size = min(size, room, self.connection.emitter.max_payload)
         if size > 0:
             at = (self.connection.sender.snd_nxt - ISS - 1) & MASK
-            self.do(self.connection.socket_data(host_octets(at, size), self.now))
+            give = self.connection.socket_last_data if last else self.connection.socket_data
+            self.do(give(host_octets(at, size), self.now))
 
     @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK)
     @rule()

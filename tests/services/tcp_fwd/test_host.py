@@ -3,6 +3,7 @@
 import errno
 import select
 import socket
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_a_silent_far_end_is_given_up_after_the_idle_timeout(idle_timeout, keepa
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
         client, _ = host.connect(flow, idle_timeout, SYN)
-        with client:
+        with closing(client):
             assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == keepalive
             assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == interval
@@ -87,7 +88,7 @@ def test_the_connection_has_the_ttl_and_dscp_that_the_syn_has_behind_a_router(ad
     with socket.create_server((address, 0), family=family) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_pton(family, address), server.getsockname()[1])
         client, _ = host.connect(flow, 7440.0, syn)
-        with client:
+        with closing(client):
             if family == socket.AF_INET:
                 options = socket.IPPROTO_IP, socket.IP_TTL, socket.IP_TOS
             else:
@@ -102,7 +103,7 @@ def test_a_reset_is_nothing_that_passes_and_nothing_that_icmp_said():
         client, _ = host.connect(flow, 7440.0, SYN)
         accepted, _ = server.accept()
         host.close(accepted, reset=True)
-        with client:
+        with closing(client):
             select.select([client], [], [], 5)
             with pytest.raises(ConnectionResetError) as said:
                 client.recv(1)
@@ -115,7 +116,7 @@ def test_urgent_data_of_the_server_is_ordinary_data():
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
         client, _ = host.connect(flow, 7440.0, SYN)
         accepted, _ = server.accept()
-        with client, accepted:
+        with closing(client), accepted:
             accepted.send(b"be")
             accepted.send(b"for", socket.MSG_OOB)
             accepted.send(b"e")
@@ -156,7 +157,7 @@ def test_dns_goes_to_a_worker_that_listens_and_is_told_the_client(tmp_path: Path
         client, code = host.connect_dns(Flow(6, CLIENT, 0x1234, bytes(4), 53), tmp_path)
         assert code == 0
         accepted, _ = worker.accept()
-        with accepted, client:
+        with accepted, closing(client):
             assert accepted.recv(100) == b"\x04" + CLIENT + b"\x12\x34"
 
 
