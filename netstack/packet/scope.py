@@ -37,6 +37,10 @@ def _network(text: str) -> tuple[int, int]:
     return int.from_bytes(bytes(map(int, prefix.split("."))), "big") >> shift, shift
 
 
+def _first_octets(prefix: int, shift: int) -> range:
+    return range(prefix << shift >> 24, (((prefix + 1) << shift) - 1 >> 24) + 1)
+
+
 # Prefix and by how much an address is shifted right before they are compared.
 _NOT_PUBLIC_IPV4: Final = tuple(
     _network(text)
@@ -61,7 +65,15 @@ _6TO4: Final = bytes.fromhex("2002")  # 2002::/16, the IPv4 address follows: RFC
 _SITE_LOCAL_OR_LINK_LOCAL: Final = (0xFE80, 0xFEC0)  # fe80::/10 and the deprecated fec0::/10: RFC 4291 2.5.6, RFC 3879
 
 
+_NOT_ALL_PUBLIC: Final = frozenset(
+    first for first in range(256) for prefix, shift in _NOT_PUBLIC_IPV4 if first in _first_octets(prefix, shift)
+)
+"""First octets of addresses of which some are not public."""
+
+
 def _is_public_ipv4(address: int) -> bool:
+    if address >> 24 not in _NOT_ALL_PUBLIC:
+        return True
     return not any(address >> shift == prefix for prefix, shift in _NOT_PUBLIC_IPV4)
 
 

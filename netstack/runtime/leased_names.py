@@ -42,13 +42,6 @@ class LeasedNames:
             if len(self._names) > MAX_ADDRESSES:
                 self._forget(next(iter(self._names)))
 
-    def extend(self, addresses: Iterable[bytes], expires_in: float, now: float) -> None:
-        """The leases of these addresses go on for so many seconds, where they are live."""
-        for address in addresses:
-            until = self._until.get(address, 0.0)
-            if now < until < now + expires_in:
-                self._until[address] = now + expires_in
-
     def has(self, address: bytes, name: str, now: float) -> bool:
         """Whether this name is known to have been answered with this address, whose lease goes on."""
         return self._until.get(address, 0.0) > now and name in self._names[address]

@@ -221,11 +221,9 @@ class Whitelist:
             self._on_revoked(change.addresses)
 
     def _named(self, names: LeasedNames, change: LeaseChange) -> None:
-        # An answer is for one name. Several are those of addresses whose leases go on, not of each of them.
-        if len(change.names) == 1:
-            names.learn(change.addresses, change.names, change.expires_in, self._clock())
-        else:
-            names.extend(change.addresses, change.expires_in, self._clock())
+        now = self._clock()
+        for address, name in zip(change.addresses, change.names, strict=False):
+            names.learn([address], [name], change.expires_in, now)
 
     def _sweep(self) -> None:
         now = self._clock()

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, get_args
 
 import msgpack
 
-VERSION: Final = 6
+VERSION: Final = 7
 
 Traced = list[list[int]]
 """Which packets of a batch are being traced: pairs of index and trace id."""
@@ -229,7 +229,10 @@ class Revoked(NamedTuple):
 class LeaseChange(NamedTuple):
     """tracker -> all (PUB): these addresses are leased for expires_in seconds from now.
 
-    0 means revoked: cut flows. Less than 0 means over: what is established goes on. epoch numbers such endings.
+    names has the newest name of each address, in the same order. What became of several answers is said at once.
+
+    Of expires_in, 0 means revoked: cut flows. Less than 0 means over: what is established goes on. epoch numbers such
+    endings.
     """
 
     addresses: list[bytes]
@@ -363,6 +366,15 @@ class Sample(NamedTuple):
     notes: list[str]
 
 
+class Several(NamedTuple):
+    """dns_filter -> tracker, and back: these messages, in this order; none of them is a Several.
+
+    What one turn of the loop has to say to somebody costs one frame: most of what a small message costs is the frame.
+    """
+
+    messages: list["Message"]
+
+
 # The order gives the numbers on the wire. Append; never reorder without bumping VERSION.
 Message = (
     Hello
@@ -399,6 +411,7 @@ Message = (
     | Confirm
     | Confirmed
     | Fence
+    | Several
 )
 _KINDS: Final[tuple[type[Any], ...]] = get_args(Message)
 _NUMBER: Final = {kind: number for number, kind in enumerate(_KINDS)}
@@ -411,6 +424,9 @@ _packer = msgpack.Packer(autoreset=True, use_bin_type=True)
 
 def pack(message: Message) -> bytes:
     """The frame of a message."""
+    if type(message) is Several:
+        packed = [(_NUMBER[type(each)], *each) for each in message.messages]
+        return _packer.pack((_NUMBER[Several], packed))  # type: ignore[no-any-return]
     return _packer.pack((_NUMBER[type(message)], *message))  # type: ignore[no-any-return]
 
 
@@ -419,6 +435,16 @@ def unpack(frame: bytes) -> Message:
     fields = _decode(frame)
     if type(fields) is list and len(fields) == _BATCH_FIELDS and (batch := _unpack_batch(fields)) is not None:
         return batch
+    message = _message(fields)
+    if type(message) is not Several:
+        return message
+    messages = list(map(_message, message.messages))
+    if Several in map(type, messages):
+        raise MalformedFrameError("Several within Several")
+    return Several(messages)
+
+
+def _message(fields: Any) -> Message:  # noqa: ANN401  (what a frame holds may be anything)
     if not isinstance(fields, list) or not fields or type(fields[0]) is not int or not 0 <= fields[0] < len(_KINDS):
         raise MalformedFrameError("not an array that begins with a known kind")
     kind = _KINDS[fields[0]]
@@ -494,6 +520,7 @@ _CHECK_OF_FIELD: Final[dict[str, Callable[[Any], bool]]] = {
     "address": _is_address,
     "packets": lambda value: type(value) is list and _PACKET_TYPES.issuperset(map(type, value)),
     "addresses": lambda value: type(value) is list and all(map(_is_address, value)),
+    "messages": lambda value: type(value) is list,
     "port": lambda value: type(value) is int and 0 <= value <= 0xFFFF,
     "protocol": lambda value: type(value) is int and 0 <= value <= 0xFF,
 }

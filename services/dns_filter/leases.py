@@ -20,6 +20,7 @@ from netstack.wire.messages import (
     Message,
     NameRefused,
     NameRules,
+    Several,
 )
 
 ANSWER_WITHIN: Final = 2.0
@@ -33,6 +34,7 @@ _HIGH_WATER: Final = 1024  # messages on each side of the link
 _SWEEP: Final = 0.1  # seconds between looks at overdue requests
 _JOIN: Final = 1.0  # seconds
 _CONFIRM: Final = 0.25  # seconds
+_AT_ONCE: Final = 64  # answers in one message; the tracker has others to serve, too
 CONFIRMED_FOR: Final = 1.0
 """Seconds after it was asked for which the tracker's word that no lease was ended holds; less than ANSWER_WITHIN, in
 which an acknowledgement may be overtaken by an ending as well."""
@@ -78,6 +80,7 @@ class Leases:
         self._on_joined = on_joined
         self._numbers = itertools.count(1)
         self._pending: dict[int, _Pending] = {}
+        self._unsaid: list[Learn] = []
         self._instance = ""
         self._ending = ("", 0)
         self._confirmed_at = -math.inf
@@ -113,7 +116,16 @@ class Leases:
         number = next(self._numbers)
         self._pending[number] = _Pending(self._clock() + ANSWER_WITHIN, then)
         names, addresses, ttl, client, trace_id, spare = wanted
-        self._peer.send(Learn(number, names[0], list(addresses), ttl, client, trace_id, list(names[1:]), spare))
+        if not self._unsaid:
+            self._runtime.loop.call_soon(self._say)
+        self._unsaid.append(Learn(number, names[0], list(addresses), ttl, client, trace_id, list(names[1:]), spare))
+
+    def _say(self) -> None:
+        """What this turn of the loop has to be leased, in one message, or in several where it is much."""
+        unsaid, self._unsaid = self._unsaid, []
+        for at in range(0, len(unsaid), _AT_ONCE):
+            learns = unsaid[at : at + _AT_ONCE]
+            self._peer.send(learns[0] if len(learns) == 1 else Several([*learns]))
 
     def refused(self, name: str, client: bytes, reason: Reason, detail: str) -> None:
         """A client was refused a name; best effort, for `netstack why`."""
@@ -141,6 +153,9 @@ class Leases:
             pending = self._pending.pop(message.request, None)
             if pending is not None:  # else it came too late: that client was refused, and the leases do no harm
                 pending.then(Confirmation(message.ok, message.max_ttl, message.reason, message.lease))
+        elif isinstance(message, Several):
+            for each in message.messages:
+                self._received(each)
         elif isinstance(message, Confirmed):
             self._confirmed(message)
         elif isinstance(message, Joined):

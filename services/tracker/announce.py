@@ -23,9 +23,21 @@ class Announcer:
     hub: Hub
     changes: Publisher
 
-    def __init__(self, clock: Callable[[], float], store: Store, policy: Policy, *, shared: bool) -> None:
-        """`shared`: a lease is open for every client, so that forwarders may decide by themselves."""
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        soon: Callable[[Callable[[], None]], object],
+        store: Store,
+        policy: Policy,
+        *,
+        shared: bool,
+    ) -> None:
+        """`soon` calls something when this turn of the loop is over.
+
+        `shared`: a lease is open for every client, so that forwarders may decide by themselves.
+        """
         self._clock = clock
+        self._soon = soon
         self._store = store
         self._policy = policy
         self._shared = shared
@@ -36,23 +48,38 @@ class Announcer:
         """Of the last ending."""
         self._endings: deque[tuple[float, LeaseChange]] = deque(maxlen=_MAX_ENDINGS)
         self._filters: dict[bytes, None] = {}
+        self._leased: dict[float, LeaseChange] = {}
+        self.before_ending: Callable[[], None] = lambda: None
+        """Called before an ending is told: what was true until then must not be heard behind it."""
 
     def leased(self, addresses: Sequence[bytes], seconds: float) -> None:
-        """Tell the forwarders of leases on which they may decide by themselves."""
+        """Tell the forwarders of leases on which they may decide by themselves, all of this turn of the loop at once.
+
+        To be woken, and to read a message, costs each of them several times what the change does.
+        """
         if not self._shared:
             return  # they do not know for whom: they ask
-        published = []
-        names: dict[str, None] = {}
+        if not self._leased:
+            self._soon(self._publish)
+        change = self._leased.get(seconds)
+        if change is None:
+            change = self._leased[seconds] = LeaseChange([], [], float(seconds), self.epoch)
         for address in addresses:
             lease = self._store.live(address)
             if lease is not None and self._policy.lease_suffices(address, lease.names):
-                published.append(address)
-                names[lease.names[-1]] = None
-        if published:
-            self.changes.publish(LEASE_TOPIC, LeaseChange(published, list(names), float(seconds), self.epoch))
+                change.addresses.append(address)
+                change.names.append(lease.names[-1])
+
+    def _publish(self) -> None:
+        changes, self._leased = self._leased, {}
+        for change in changes.values():
+            if change.addresses:
+                self.changes.publish(LEASE_TOPIC, change)
 
     def ended(self, addresses: Sequence[bytes], *, cut: bool) -> None:
         """Tell the forwarders that these leases are over, and whether to cut flows."""
+        self._publish()
+        self.before_ending()
         self.epoch += 1
         change = LeaseChange(list(addresses), [], 0.0 if cut else -1.0, self.epoch)
         self._endings.append((self._clock(), change))

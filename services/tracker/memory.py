@@ -37,10 +37,15 @@ class MemoryStore:
 
     async def learn(self, name: str, addresses: Sequence[bytes], seconds: float, origin: Origin) -> None:
         """Lease all of these or, with LeasesFullError, none."""
+        self.learn_at_once(name, addresses, seconds, origin)
+
+    def learn_at_once(self, name: str, addresses: Sequence[bytes], seconds: float, origin: Origin) -> bool:
+        """The same."""
         now = self._clock()
         self.leases.learn(name, addresses, seconds, now, origin)
         if self._journal is not None:
             self._journal.learned(name, addresses, now + seconds, origin)
+        return True
 
     async def touch(self, addresses: Sequence[bytes], seconds: float) -> list[bytes]:
         """Extend these and their siblings."""

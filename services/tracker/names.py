@@ -1,6 +1,6 @@
 """Sets of names: `example.com` is the name and all below it, `*.example.com` only what is below it, `*` every name."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 
 def normalize(name: str) -> str:
@@ -27,14 +27,17 @@ class NameSet:
 
     def covers(self, name: str) -> bool:
         """Whether a normalized name is in the set, or below what is in it."""
-        if name in self._at_and_below or "" in self._below:
+        below = self._below
+        at_and_below = self._at_and_below
+        if name in at_and_below or "" in below:
             return True
-        return any(parent in self._at_and_below or parent in self._below for parent in _parents(name))
-
-
-def _parents(name: str) -> Iterator[str]:
-    dot = name.find(".")
-    while dot >= 0:
-        if name[dot - 1 : dot] != "\\":  # an escaped dot is part of a label (RFC 1035 section 5.1)
-            yield name[dot + 1 :]
-        dot = name.find(".", dot + 1)
+        if not below and not at_and_below:
+            return False
+        dot = name.find(".")
+        while dot >= 0:
+            parent = name[dot + 1 :]
+            # An escaped dot is part of a label (RFC 1035 section 5.1).
+            if (parent in at_and_below or parent in below) and name[dot - 1 : dot] != "\\":
+                return True
+            dot = name.find(".", dot + 1)
+        return False

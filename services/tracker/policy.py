@@ -135,7 +135,7 @@ class Policy:
     def grant(self, name: str, addresses: Sequence[bytes], chain: Sequence[str] = (), now: float = 0.0) -> Grant:
         """Which addresses of an answer for this (normalized) name, an alias of those of the chain, may be leased."""
         unique = list(dict.fromkeys(addresses))
-        ruling = self.commanded.names.decide((name, *chain))
+        ruling = self.commanded.names.decide((name, *chain)) if self.commanded.names else None
         if ruling is not None and not ruling.allowed:
             return Grant([], "", [], 0, denied=ruling.pattern)
         allowed = [address for address in unique if self._may_have(address, (name,))]

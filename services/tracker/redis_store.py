@@ -116,6 +116,10 @@ class RedisStore:
             found = self._finding[address] = self._ask(address)
         return await asyncio.shield(found)
 
+    def learn_at_once(self, name: str, addresses: Sequence[bytes], seconds: float, origin: Origin) -> bool:  # noqa: ARG002
+        """No: Redis is somebody else."""
+        return False
+
     async def learn(self, name: str, addresses: Sequence[bytes], seconds: float, origin: Origin) -> None:
         """Lease all of these; returns when Redis has stored it."""
         now = self._clock()

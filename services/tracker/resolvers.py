@@ -112,20 +112,30 @@ def is_resolver(address: bytes) -> bool:
     if address in _RESOLVERS:
         return True
     number = int.from_bytes(address, "big")
-    return any(len(address) == octets and number >> shift == prefix for octets, prefix, shift in _PREFIXES)
+    for shift, prefixes in _PREFIXES.get(len(address), ()):  # noqa: SIM110 - each answer comes by here
+        if number >> shift in prefixes:
+            return True
+    return False
 
 
 def _words(table: str) -> list[str]:
     return [word for line in table.splitlines() for word in line.partition("#")[0].split()]
 
 
-def _prefix(network: IPv4Network | IPv6Network) -> tuple[int, int, int]:
-    shift = network.max_prefixlen - network.prefixlen
-    return network.max_prefixlen // 8, int(network.network_address) >> shift, shift
+def _prefixes(networks: list[IPv4Network | IPv6Network]) -> dict[int, list[tuple[int, frozenset[int]]]]:
+    """By length of an address in octets: by how much it is shifted right, and what it may be then."""
+    found: dict[tuple[int, int], set[int]] = {}
+    for network in networks:
+        shift = network.max_prefixlen - network.prefixlen
+        found.setdefault((network.max_prefixlen // 8, shift), set()).add(int(network.network_address) >> shift)
+    return {
+        octets: [(shift, frozenset(known)) for (length, shift), known in found.items() if length == octets]
+        for octets in (4, 16)
+    }
 
 
 _RESOLVERS: Final = frozenset(ip_address(word).packed for word in _words(_ADDRESSES))
-_PREFIXES: Final = tuple(_prefix(ip_network(word)) for word in _words(_NETWORKS))
+_PREFIXES: Final = _prefixes([ip_network(word) for word in _words(_NETWORKS)])
 
 RESOLVER_NAMES: Final = NameSet(_words(_NAMES))
 """The names of public resolvers that speak encrypted DNS."""

@@ -21,13 +21,13 @@ from netstack.wire.messages import (
     Join,
     Joined,
     Learn,
-    Learned,
     ListLeases,
     Message,
     NameRefused,
     Pause,
     Permit,
     Revoke,
+    Several,
     Touch,
     Verdict,
 )
@@ -37,7 +37,8 @@ from services.tracker.commands import Commands
 from services.tracker.endpoints import Endpoint, Rule, endpoint_text, parse_rule
 from services.tracker.explain import Explainer, Quic
 from services.tracker.journal import Journal
-from services.tracker.leases import MAX_SIBLINGS, Lease, Leases, LeasesFullError, Origin, lease_seconds, max_client_ttl
+from services.tracker.learning import MAX_NAME, Learner
+from services.tracker.leases import Lease, Leases, LeasesFullError
 from services.tracker.memory import MemoryStore
 from services.tracker.names import normalize
 from services.tracker.policy import Known, Policy, Ruling, audited, refusal
@@ -48,8 +49,6 @@ from services.tracker.store import ANSWER_WITHIN, Store, StoreDownError, Watcher
 
 _HIGH_WATER: Final = 65536  # messages per peer: as many questions as a forwarder has open at most
 _MAX_WORK: Final = 16384  # operations that wait for the store
-_MAX_NAME: Final = 1024  # characters: 255 octets (RFC 1035 section 2.3.4), each at most four characters when escaped
-_MAX_CHAIN: Final = 64  # aliases; resolvers follow some 8 to 20
 _MAX_TOUCHED: Final = 65536  # addresses in one Touch
 _TOUCHED_AT_ONCE: Final = 1024  # of these, so that others get their turn between
 _MAX_REFUSED: Final = 1024  # peers of another version that are remembered
@@ -77,7 +76,7 @@ async def start(runtime: Runtime) -> None:
 
 
 class Tracker:
-    """Answers Join, Learn, Check and Touch; what commands ask is done by Commands."""
+    """Answers Join, Check and Touch; what Learn asks is done by Learner, what commands ask by Commands."""
 
     def __init__(
         self, runtime: Runtime, store: Store, policy: Policy, keep_rules: Callable[[Rules], str | None]
@@ -92,14 +91,16 @@ class Tracker:
         self._keep_rules = keep_rules
         self._withheld = Leases(_MAX_WITHHELD)
         self._lately = RefusedTable()
-        self._announce = Announcer(self._clock, store, policy, shared=self._config.scope == "all")
+        soon = runtime.loop.call_soon
+        self._announce = Announcer(self._clock, soon, store, policy, shared=self._config.scope == "all")
         self._refused: dict[bytes, None] = {}
         self._work = 0
         self._asked = 0
-        self._learned = 0
         self._audited = 0
+        self._learner = Learner(self, runtime, store, policy, self._announce)
         self._handlers: dict[type, Callable[[bytes, Any], bool]] = {
-            Learn: self._on_learn,
+            Learn: self._learner.learn,
+            Several: self._on_several,
             Check: self._on_check,
             Touch: self._on_touch,
             NameRefused: self._on_name_refused,
@@ -117,7 +118,7 @@ class Tracker:
         topology = runtime.topology
         self._announce.changes = runtime.bus.publisher(topology.bound(topology.changes), bind=True)
         self._hub = runtime.bus.hub(topology.bound(topology.whitelist), self._received, high_water=_HIGH_WATER)
-        self._announce.hub = self._hub
+        self._announce.hub = self._learner.hub = self._hub
         runtime.before_sample = self._gauge
         runtime.every(_SWEEP, self._sweep)
         self._note_pause()
@@ -126,7 +127,7 @@ class Tracker:
         """What commands said to this tracker, or the one before it."""
         return self._rules.said()
 
-    # --- for Commands -------------------------------------------------------------------------------------------------
+    # --- for Commands and Learner -------------------------------------------------------------------------------------
 
     def now(self) -> float:
         """In the clock of leases."""
@@ -135,6 +136,25 @@ class Tracker:
     def end(self, addresses: Sequence[bytes], *, cut: bool) -> None:
         """Tell the forwarders that these leases are over, and whether to cut flows."""
         self._announce.ended(addresses, cut=cut)
+
+    async def denied(self, pattern: str) -> None:
+        """A name was answered that commands have denied meanwhile: what it has leased ends again."""
+        await self._commands.denied([pattern])
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Do something that waits for the store; False, and nothing done, where too much waits already."""
+        if self._work >= _MAX_WORK:
+            work.close()
+            return False
+        self._begin(work)
+        return True
+
+    def withhold(self, name: str, addresses: Sequence[bytes], seconds: float) -> None:
+        """These were the answer for a resolver's name."""
+        try:
+            self._withheld.learn(name, addresses, seconds, self._clock())
+        except LeasesFullError:
+            self._counters.drop(Reason.WHITELIST_FULL)  # refused all the same, as not whitelisted
 
     def rules_changed(self) -> None:
         """Keep the rules, and tell dns_filter, `netstack status`, and other trackers on the same store."""
@@ -168,6 +188,11 @@ class Tracker:
             self._counters.drop(Reason.MALFORMED_FRAME)
             _log.debug("ignored: %s", type(message).__name__)
 
+    def _on_several(self, identity: bytes, several: Several) -> bool:
+        for message in several.messages:
+            self._received(identity, message)
+        return True
+
     def _on_join(self, identity: bytes, join: Join) -> None:
         if join.version == VERSION:
             self._refused.pop(identity, None)
@@ -183,55 +208,6 @@ class Tracker:
             if len(self._refused) > _MAX_REFUSED:
                 del self._refused[next(iter(self._refused))]
         self._send(identity, Joined(VERSION, self._announce.instance, self._announce.epoch))
-
-    def _on_learn(self, identity: bytes, learn: Learn) -> bool:
-        name = normalize(learn.name)
-        too_long = max(map(len, (learn.name, *learn.chain))) > _MAX_NAME or len(learn.chain) > _MAX_CHAIN
-        if min(learn.ttl, learn.spare) < 0 or len(learn.addresses) > MAX_SIBLINGS or too_long:
-            return False
-        if self._work >= _MAX_WORK:
-            self._counters.drop(Reason.QUEUE_FULL)
-            self._send(identity, Learned(learn.request, ok=False, reason=Reason.QUEUE_FULL.value, max_ttl=0))
-            return True
-        self._begin(self._learn(identity, learn, name, self._clock()))
-        return True
-
-    async def _learn(self, identity: bytes, learn: Learn, name: str, at: float) -> None:
-        chain = tuple(map(normalize, learn.chain))
-        grant = self._policy.grant(name, learn.addresses, chain, at)
-        whole = lease_seconds(learn.ttl, self._config.ttl, self._config.grace)
-        seconds = min(whole + min(learn.spare, whole), grant.at_most)
-        max_ttl = min(max_client_ttl(whole, self._config.grace), max(1, int(min(seconds, whole)) - 1))
-        origin = Origin(grant.rule, learn.client, chain, time.time(), alone=self._config.scope == "client")
-        if grant.refused:
-            self._counters.drop(Reason.REBIND, grant.refused)
-        if grant.withheld:
-            self._withhold(name, grant.withheld, seconds)
-        reason = Reason.NAME_DENIED.value if grant.denied else ""
-        epoch = self._announce.epoch
-        try:
-            if grant.leased:
-                async with asyncio.timeout(ANSWER_WITHIN):
-                    await self._store.learn(name, grant.leased, seconds, origin)
-        except (StoreDownError, TimeoutError):
-            reason = Reason.TRACKER_DOWN.value
-        except LeasesFullError:
-            reason = Reason.WHITELIST_FULL.value
-        if not reason and (denied := self._policy.grant(name, (), chain, self._clock()).denied):
-            # By a command, while this was being stored: it may have come too late for what ended the leases.
-            reason = Reason.NAME_DENIED.value
-            await self._commands.denied([denied])
-        if reason:
-            self._counters.drop(Reason(reason))
-        else:
-            self._learned += 1
-            self._announce.leased(grant.leased, seconds)
-        # What was revoked while the store was asked may be among these.
-        lease = float(seconds) if not reason and epoch == self._announce.epoch else 0.0
-        self._send(identity, Learned(learn.request, not reason, reason, max_ttl, lease))
-        if learn.trace_id:
-            outcome = reason or f"{len(grant.leased)} addresses"
-            self._runtime.trace.hop(learn.trace_id, "learned", at=at, detail=f"{name} {outcome}")
 
     def _on_check(self, identity: bytes, check: Check) -> bool:
         self._asked += 1
@@ -309,7 +285,7 @@ class Tracker:
         return lease.names if lease is not None else ()
 
     def _on_name_refused(self, _: bytes, refused: NameRefused) -> bool:
-        if len(refused.name) > _MAX_NAME or len(refused.detail) > _MAX_NAME:
+        if len(refused.name) > MAX_NAME or len(refused.detail) > MAX_NAME:
             return False
         detail = Refused(refused.reason, refused.detail, refused.client, time.time())
         self._lately.add(normalize(refused.name), detail)
@@ -317,16 +293,10 @@ class Tracker:
 
     def _on_command(self, identity: bytes, message: Message) -> bool:
         target = getattr(message, "target", "-")
-        if len(target) > _MAX_NAME or not (target or isinstance(message, ListLeases)):
+        if len(target) > MAX_NAME or not (target or isinstance(message, ListLeases)):
             return False
         self._begin(self._commands.carry_out(message, partial(self._send, identity)))
         return True
-
-    def _withhold(self, name: str, addresses: Sequence[bytes], seconds: float) -> None:
-        try:
-            self._withheld.learn(name, addresses, seconds, self._clock())
-        except LeasesFullError:
-            self._counters.drop(Reason.WHITELIST_FULL)  # refused all the same, as not whitelisted
 
     def _known(self, check: Check, lease: Lease | None, now: float) -> Known:
         withheld = self._withheld.live(check.address, now) is not None
@@ -384,7 +354,7 @@ class Tracker:
         gauges["leases"] = len(self._store.leases)
         gauges["names"] = self._store.leases.name_count
         gauges["asked"] = self._asked
-        gauges["learned"] = self._learned
+        gauges["learned"] = self._learner.learned
         if self._policy.audits:
             gauges["audit"] = self._audited
 

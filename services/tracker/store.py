@@ -49,6 +49,9 @@ class Store(Protocol):
     async def find(self, address: bytes) -> Lease | None:
         """The lease of an address that this process does not know, as far as anybody does."""
 
+    def learn_at_once(self, name: str, addresses: Sequence[bytes], seconds: float, origin: Origin) -> bool:
+        """Lease all of these if that takes no waiting; else False, and nothing is done. LeasesFullError as `learn`."""
+
     async def learn(self, name: str, addresses: Sequence[bytes], seconds: float, origin: Origin) -> None:
         """Lease all of these; returns when that is stored. LeasesFullError where there is no room."""
 

@@ -29,6 +29,7 @@ from netstack.wire.messages import (
     Learned,
     Message,
     Sample,
+    Several,
     ToTun,
     TraceHop,
     Welcome,
@@ -185,6 +186,10 @@ class World:
             return
         if isinstance(message, Confirm):
             self._tracker.send(identity, Confirmed(message.asked, "one", 0))
+            return
+        if isinstance(message, Several):
+            for each in message.messages:
+                self._tracker_heard(identity, each)
             return
         self.said.append(message)
         if isinstance(message, Learn) and self.tracker != "silent":

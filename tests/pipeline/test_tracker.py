@@ -28,6 +28,7 @@ from netstack.wire.messages import (
     Revoke,
     Revoked,
     Sample,
+    Several,
     Touch,
     TraceHop,
     Verdict,
@@ -58,7 +59,7 @@ class World:
         self._samples = 0
         self.process: asyncio.subprocess.Process | None = None
         # They connect before there is anything to connect to, as after a restart of the tracker.
-        self._peer = self._bus.peer(self.topology.whitelist, "tcp_fwd-1", self._heard.put_nowait, high_water=0)
+        self._peer = self._bus.peer(self.topology.whitelist, "tcp_fwd-1", self._hears, high_water=0)
         self._bus.subscriber(self.topology.changes, [b""], lambda topic, change: self.changes.put_nowait(change))
 
     async def start(self, *settings: str) -> None:
@@ -88,6 +89,10 @@ class World:
         if self.process is not None and self.process.returncode is None:
             await self.kill()
         self._bus.close()
+
+    def _hears(self, message: Message) -> None:
+        for each in message.messages if isinstance(message, Several) else [message]:
+            self._heard.put_nowait(each)
 
     def say(self, message: Message) -> None:
         self._peer.send(message)
@@ -173,7 +178,7 @@ def test_learn_check_touch_revoke(run) -> None:
         assert joined.version == VERSION
         assert (await world.check(WEB)).reason == "not-whitelisted"
         assert await world.learn("www.example", WEB, SIBLING) == Learned(1, True, "", 240, 300.0)
-        assert (await world.change())[:3] == ([WEB, SIBLING], ["www.example"], 300.0)
+        assert (await world.change())[:3] == ([WEB, SIBLING], ["www.example"] * 2, 300.0)
         verdict = await world.check(WEB)
         assert verdict[1:4] == (True, "", ["www.example"])
         world.say(Touch([SIBLING]))

@@ -31,18 +31,6 @@ def test_a_lease_that_goes_on_keeps_its_names_and_one_that_has_ended_does_not() 
     assert names.has(A, "c.test", 301.0)
 
 
-def test_extending_makes_live_leases_longer_and_revives_none() -> None:
-    names = LeasedNames()
-    names.learn([A], ["a.test"], 10.0, now=0.0)
-    names.learn([B], ["b.test"], 100.0, now=0.0)
-    names.extend([A, B, C], 50.0, now=5.0)
-    assert names.has(A, "a.test", 54.0)
-    assert names.has(B, "b.test", 99.0)
-    names.extend([A], 50.0, now=60.0)
-    assert not names.has(A, "a.test", 61.0)
-    assert not names.has(C, "", 6.0)
-
-
 def test_what_is_revoked_is_forgotten() -> None:
     names = LeasedNames()
     names.learn([A, B], ["a.test"], 300.0, now=0.0)
@@ -97,13 +85,6 @@ class Model(RuleBasedStateMachine):
                 self.pairs -= {(address, one) for one in "abc"}
             self.until[address] = max(self.until.get(address, 0.0), self.now + seconds)
             self.pairs.add((address, name))
-
-    @rule(addresses=addresses, seconds=st.integers(1, 20))
-    def extend(self, addresses: list[bytes], seconds: int) -> None:
-        self.names.extend(addresses, float(seconds), self.now)
-        for address in addresses:
-            if self.until.get(address, 0.0) > self.now:
-                self.until[address] = max(self.until[address], self.now + seconds)
 
     @rule(addresses=addresses)
     def revoke(self, addresses: list[bytes]) -> None:

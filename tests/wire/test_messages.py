@@ -40,6 +40,7 @@ from netstack.wire.messages import (
     Revoke,
     Revoked,
     Sample,
+    Several,
     Told,
     ToTun,
     Touch,
@@ -73,7 +74,7 @@ EXAMPLES: dict[int, Message] = {
     15: Touch([FOUR, SIX]),
     16: Revoke(9, "www.example.com"),
     17: Revoked(9, 2),
-    18: LeaseChange([FOUR], ["www.example.com", "bücher.example"], 300.0, 5),
+    18: LeaseChange([FOUR, SIX], ["www.example.com", "bücher.example"], 300.0, 5),
     19: TraceHop(3, "tun_io", "tun_io-1", "read", 1.0, 0.0, 0.00001, ""),
     20: Sample("tracker", "tracker", 1, 1.7e9, 1, 2, 3, 4, 5, {"queue-full": 1}, {"leases": 2}, ["Redis is away"]),
     21: ListLeases(10, ""),
@@ -89,6 +90,7 @@ EXAMPLES: dict[int, Message] = {
     31: Confirm(12.5),
     32: Confirmed(12.5, "3f9a", 5),
     33: Fence(7),
+    34: Several([Revoke(9, "www.example.com"), Touch([FOUR]), Touch([SIX])]),
 }
 """By the number on the wire."""
 
@@ -165,6 +167,9 @@ def replaced(message: Message, field: str, value: object) -> list[Any]:
         (replaced(EXAMPLES[13], "protocol", 256), "cannot be"),
         (replaced(EXAMPLES[15], "addresses", [FOUR, bytes(15)]), "cannot be"),
         (replaced(EXAMPLES[18], "addresses", FOUR), "cannot be"),
+        ([34, [3]], "not an array"),
+        ([34, [[3]]], "1 fields, not 0"),
+        ([34, [[3, "a"], [34, []]]], "Several within Several"),
         (msgpack.Timestamp(1), "not an array"),
         (msgpack.ExtType(1, b""), "not an array"),
     ],
@@ -257,6 +262,8 @@ def same(a: object, b: object) -> bool:
         return struct.pack("d", a) == struct.pack("d", b) or (math.isnan(a) and math.isnan(b))
     if isinstance(a, tuple) and isinstance(b, tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, list) and isinstance(b, list):
+        return len(a) == len(b) and all(map(same, a, b))
     return a == b
 
 

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from netstack.packet.reason import Reason
+from netstack.wire.messages import Learned, Several
 from services.dns_filter import leases as module
 from services.dns_filter.leases import Confirmation, Leases, Wanted
 from tests.services.dns_filter.messages import address
@@ -51,6 +52,30 @@ def test_answers_belong_to_their_requests_and_count_once() -> None:
             [Confirmation(ok=True, max_ttl=5, reason="")],
             [Confirmation(ok=False, max_ttl=0, reason="whitelist-full")],
         )
+
+    run(story)
+
+
+def test_what_one_turn_of_the_loop_asks_and_hears_goes_in_one_message() -> None:
+    async def story(world: World) -> None:
+        leases, told = Leases(world.runtime, lambda: None), [Told() for _ in range(100)]
+        for number, each in enumerate(told):
+            each.ask(leases, f"n{number}.test")
+        assert len(leases._unsaid) == 100
+        await until(lambda: all(told))
+        assert [len(several) for several in world.several] == [64, 36]
+        learned = [world.learned.get_nowait().name for _ in range(100)]
+        assert learned == [f"n{number}.test" for number in range(100)], "in order"
+        world.acknowledges = False
+        one, two = Told(), Told()
+        one.ask(leases, "one.test")
+        await world.learn()
+        two.ask(leases, "two.test")
+        await world.learn()
+        assert len(world.several) == 2, "alone each is what it is"
+        assert world.hub.send(b"dns_filter-1", Several([Learned(101, True, "", 5), Learned(102, True, "", 6)]))
+        await until(lambda: one and two)
+        assert [one[0].max_ttl, two[0].max_ttl] == [5, 6]
 
     run(story)
 

@@ -20,6 +20,7 @@ from netstack.wire.messages import (
     Message,
     NameRefused,
     NameRules,
+    Several,
 )
 from netstack.wire.topology import Topology
 
@@ -40,6 +41,7 @@ class World:
         self.lease = 0.0
         """Seconds that it says leases last."""
         self.joins = 0
+        self.several: list[list[Message]] = []
         self.learned: asyncio.Queue[Learn] = asyncio.Queue()
         self.refused: asyncio.Queue[NameRefused] = asyncio.Queue()
 
@@ -62,7 +64,7 @@ class World:
         """Say what commands said."""
         assert self.hub.send(b"dns_filter-1", NameRules(list(allowed), list(denied), lenient))
 
-    def _heard(self, _: bytes, message: Message) -> None:
+    def _heard(self, identity: bytes, message: Message) -> None:
         if isinstance(message, Join):
             self.joins += 1
             self.join()
@@ -71,6 +73,10 @@ class World:
                 self.hub.send(b"dns_filter-1", Confirmed(message.asked, self.instance, self.epoch))
         elif isinstance(message, NameRefused):
             self.refused.put_nowait(message)
+        elif isinstance(message, Several):
+            self.several.append(message.messages)
+            for each in message.messages:
+                self._heard(identity, each)
         elif isinstance(message, Learn):
             self.learned.put_nowait(message)
             if self.acknowledges:

@@ -1,6 +1,7 @@
 """What the tracker tells without being asked."""
 
 import asyncio
+from collections.abc import Callable
 
 from netstack.wire.messages import (
     VERSION,
@@ -46,13 +47,18 @@ class Setting:
         self.store = MemoryStore(lambda: self.now)
         self.rules = Rules()
         self.links = Links()
-        self.announcer = Announcer(
-            lambda: self.now, self.store, Policy("enforce", [], [], [], commanded=self.rules), shared=shared
-        )
+        self.later: list[Callable[[], None]] = []
+        policy = Policy("enforce", [], [], [], commanded=self.rules)
+        self.announcer = Announcer(lambda: self.now, self.later.append, self.store, policy, shared=shared)
         self.announcer.hub = self.announcer.changes = self.links  # type: ignore[assignment]
 
-    def learn(self, *addresses: bytes) -> None:
-        asyncio.run(self.store.learn("www.example", addresses, 300.0, Origin()))
+    def learn(self, *addresses: bytes, name: str = "www.example") -> None:
+        assert self.store.learn_at_once(name, addresses, 300.0, Origin())
+
+    def end_of_turn(self) -> None:
+        later, self.later = self.later, []
+        for call in later:
+            call()
 
     def join(self, stage: str, epoch: int) -> list[Message]:
         self.links.sent.clear()
@@ -76,13 +82,46 @@ def test_forwarders_hear_of_leases_on_which_they_may_decide_by_themselves() -> N
     one = Setting()
     one.learn(A, GOOGLE)
     one.announcer.leased([A, B, GOOGLE], 300.0)
+    one.end_of_turn()
     assert one.links.published == [LeaseChange([A], ["www.example"], 300.0, one.announcer.epoch)]
+
+
+def test_they_hear_of_all_leases_of_one_turn_of_the_loop_at_once() -> None:
+    one = Setting()
+    one.learn(A, name="a.example")
+    one.announcer.leased([A], 300.0)
+    one.learn(A, B, name="b.example")
+    one.announcer.leased([A, B], 300.0)
+    one.announcer.leased([B], 600.0)
+    assert one.links.published == []
+    one.end_of_turn()
+    epoch = one.announcer.epoch
+    names = ["a.example", "b.example", "b.example"]
+    assert one.links.published == [
+        LeaseChange([A, A, B], names, 300.0, epoch),
+        LeaseChange([B], names[1:2], 600.0, epoch),
+    ]
+    one.end_of_turn()
+    assert len(one.links.published) == 2, "once"
+
+
+def test_they_hear_of_a_lease_before_its_end() -> None:
+    one = Setting()
+    one.learn(A)
+    one.announcer.leased([A], 300.0)
+    one.announcer.before_ending = lambda: one.links.send(FILTER, Joined(VERSION, "", 0)) and None
+    one.join("dns_filter", 0)
+    one.announcer.ended([A], cut=True)
+    assert [type(message) for _, message in one.links.sent] == [NameRules, Joined, Confirmed]
+    one.end_of_turn()
+    assert [change.expires_in for change in one.links.published if isinstance(change, LeaseChange)] == [300.0, 0.0]
 
 
 def test_they_hear_of_none_where_a_lease_is_for_one_client() -> None:
     one = Setting(shared=False)
     one.learn(A)
     one.announcer.leased([A], 300.0)
+    one.end_of_turn()
     assert one.links.published == []
 
 
@@ -106,7 +145,8 @@ def test_a_tracker_that_starts_anew_numbers_on(monkeypatch) -> None:
     before, after = Setting(), Setting()
     for _ in range(1000):
         before.announcer.ended([A], cut=True)
-    after.announcer = Announcer(lambda: 1000.01, after.store, Policy("enforce", [], [], []), shared=True)
+    policy = Policy("enforce", [], [], [])
+    after.announcer = Announcer(lambda: 1000.01, after.later.append, after.store, policy, shared=True)
     assert after.announcer.epoch > before.announcer.epoch
     assert module.LEASE_TOPIC == b"lease"
 
