@@ -3,6 +3,7 @@
 No I/O, no clock.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -43,7 +44,8 @@ class Cache:
         self._max_entries = max_entries
         self._max_octets = max_octets
         self._stale = stale
-        self._entries: dict[Key, _Entry] = {}  # least recently used first
+        # Least recently used first. The first of a dict whose first ones are gone is found in a step for each of these.
+        self._entries: OrderedDict[Key, _Entry] = OrderedDict()
         self.octets = 0
         """Of the bodies kept."""
 

@@ -6,6 +6,7 @@ the tracker is asked again, and renews it. What it said is forgotten as a whole 
 since that is rare and what a revocation takes with it (the addresses of other names) is not known here.
 """
 
+from collections import OrderedDict
 from typing import Final
 
 from services.dns_filter.answer import Answer
@@ -24,7 +25,7 @@ class Leased:
         self._floor = floor
         self._grace = grace
         self._max_answers = max_answers
-        self._until: dict[_Key, float] = {}  # oldest first
+        self._until: OrderedDict[_Key, float] = OrderedDict()  # oldest first
         self.spare = floor // _SPARE
         """Seconds by which leases are to last longer than needed."""
 
