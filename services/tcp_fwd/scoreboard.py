@@ -14,6 +14,14 @@ SACKED: Final = 1  # the client has it, out of order
 LOST: Final = 2  # to be sent again
 RESENT: Final = 4  # was sent again at least once; together with one of the others
 
+MAX_RUNS: Final = 1024
+"""Runs beyond which a SACK divides none, and nothing new is sent.
+
+A client that SACKs every other octet would have a run for each, and all of them looked at with each acknowledgement. A
+SACK is advisory (RFC 2018 section 3), so that what is not noted of it costs a retransmission at most. FreeBSD keeps 128
+holes of a connection; Linux takes nothing less than a segment for sacked.
+"""
+
 _HALF: Final = 1 << 31
 
 
@@ -73,7 +81,10 @@ class Scoreboard:
             self.runs[0] = self.runs[0]._replace(seq=una)
 
     def sack(self, left: int, right: int) -> list[Run]:
-        """The client has the octets from left up to right; gives those of which that is new."""
+        """The client has the octets from left up to right; gives those of which that is new.
+
+        Of a run that may not be divided any more (MAX_RUNS) none is noted unless all is.
+        """
         delivered: list[Run] = []
         runs = self.runs
         index = self._find(left)
@@ -82,6 +93,9 @@ class Scoreboard:
             if diff(run.seq, right) >= 0:
                 break
             if run.state & SACKED:
+                index += 1
+                continue
+            if len(runs) >= MAX_RUNS and (diff(run.seq, left) < 0 or diff(run.end, right) > 0):
                 index += 1
                 continue
             if diff(run.seq, left) < 0:

@@ -16,11 +16,14 @@ from services.tcp_fwd.congestion import UNLIMITED, Cubic
 from services.tcp_fwd.hystart import HyStart
 from services.tcp_fwd.rack import Rack
 from services.tcp_fwd.rtt import RoundTrip
-from services.tcp_fwd.scoreboard import IN_FLIGHT, Run, Scoreboard
+from services.tcp_fwd.scoreboard import IN_FLIGHT, MAX_RUNS, Run, Scoreboard
 from services.tcp_fwd.segment import Segment
 
 LIMIT: Final = 4 << 20
 """Octets that may be unacknowledged per flow, whatever the client's window."""
+
+MAX_SEGMENTS: Final = 4096
+"""Segments that may be, where they are so small that these are less: each may be sent again by itself."""
 
 _HALF: Final = 1 << 31
 _new = tuple.__new__
@@ -72,7 +75,7 @@ class SendWindow:
         self.wl1 = syn.seq
         self._mss = mss
         self._sack = sack
-        self._limit = limit
+        self._limit = min(limit, MAX_SEGMENTS * mss)
         self._ts_offset: int | None = None
         self._rtt_seq = iss  # an acknowledgement of this measures a round trip
         self._duplicates = 0
@@ -113,6 +116,8 @@ class SendWindow:
 
     def room(self) -> int:
         """How many octets may be sent now; negative where the window has shrunk."""
+        if len(self.runs) >= MAX_RUNS:
+            return 0
         flight = (self.snd_nxt - self.snd_una) & MASK
         window = self.snd_wnd
         if window > self._limit:

@@ -13,7 +13,7 @@ from services.tcp_fwd.rack import DUPLICATES
 from services.tcp_fwd.rtt import AFTER_LOST_SYN, GRANULARITY, MAX_RTO
 from services.tcp_fwd.scoreboard import IN_FLIGHT, RESENT, Run
 from services.tcp_fwd.segment import Segment
-from services.tcp_fwd.send_window import Alarm, SendWindow
+from services.tcp_fwd.send_window import MAX_SEGMENTS, Alarm, SendWindow
 
 MAX_RETRANSMISSIONS: Final = 10  # 0.2 s doubled ten times and capped: about 160 s; RFC 9293 section 3.8.3: R2 >= 100 s
 
@@ -272,6 +272,7 @@ class Sender(SendWindow):
     def set_mss(self, mss: int) -> None:
         """The path takes no more: what was sent in larger segments is sent again, which is no sign of congestion."""
         old, self._mss = self._mss, mss
+        self._limit = min(self._limit, MAX_SEGMENTS * mss)
         self.congestion.set_mss(mss)
         self.board.trim(self.snd_una)
         for index, run in enumerate(list(self.runs)):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netstack.packet.seqnum import MASK
-from services.tcp_fwd.scoreboard import IN_FLIGHT, LOST, RESENT, SACKED, Run, Scoreboard
+from services.tcp_fwd.scoreboard import IN_FLIGHT, LOST, MAX_RUNS, RESENT, SACKED, Run, Scoreboard
 
 BASE = 0xFFFFFFC0  # the circle is crossed
 
@@ -97,6 +97,16 @@ def test_no_octet_is_copied():
     board.sack(2, 4)
     data[5] = ord("X")
     assert bytes(board.runs[-1].octets) == b"eX"
+
+
+def test_sacks_of_single_octets_divide_it_no_further_than_there_may_be_runs():
+    board = sent(4 * MAX_RUNS, 100)
+    noted = [bool(board.sack(at(octet), at(octet + 1))) for octet in range(1, 4 * MAX_RUNS, 2)]
+    assert len(board.runs) == MAX_RUNS
+    assert noted == [True] * board.sacked + [False] * (len(noted) - board.sacked)
+    assert board.sack(at(4 * MAX_RUNS), at(4 * MAX_RUNS + 50)) == []
+    board.sack(at(0), at(4 * MAX_RUNS + 100))
+    assert board.sacked == 4 * MAX_RUNS + 100, "what a block has whole is noted"
 
 
 OPERATIONS = st.lists(

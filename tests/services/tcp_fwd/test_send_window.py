@@ -4,7 +4,10 @@ import pytest
 
 from netstack.packet.seqnum import MASK
 from services.tcp_fwd.congestion import initial_window
-from tests.services.tcp_fwd.builders import segment
+from services.tcp_fwd.scoreboard import MAX_RUNS
+from services.tcp_fwd.send_window import MAX_SEGMENTS
+from services.tcp_fwd.sending import Sender
+from tests.services.tcp_fwd.builders import segment, syn
 from tests.services.tcp_fwd.flights import ISS, MSS, RTT, Flight, measured
 
 
@@ -27,6 +30,23 @@ class TestRoom:
 
     def test_a_limit_of_our_own_holds_whatever_the_client_offers(self):
         assert Flight(limit=5000).sender.room() == 5000
+
+    def test_there_is_none_for_more_pieces_than_are_kept_apart(self):
+        flight = Flight()
+        flight.sender.congestion.cwnd = 1 << 20
+        for _ in range(MAX_RUNS):
+            assert flight.sender.room() > 0
+            flight.sender.take(b"a", 1, 0.0)
+        assert flight.sender.room() == 0
+        flight.sender.advance((ISS + 2) & MASK, 0.1)
+        assert flight.sender.room() > 0
+
+    def test_segments_in_flight_are_limited_where_they_are_small(self):
+        sender = Sender(syn(), ISS, scale=14, mss=76, sack=True)
+        sender.snd_wnd = sender.congestion.cwnd = 1 << 30
+        assert sender.room() == MAX_SEGMENTS * 76
+        sender.set_mss(50)
+        assert sender.room() == MAX_SEGMENTS * 50
 
     def test_what_is_sacked_or_lost_makes_room(self):
         flight = measured().send(10)

@@ -4,6 +4,7 @@ import pytest
 
 from netstack.packet.seqnum import MASK
 from services.tcp_fwd.rtt import AFTER_LOST_SYN, INITIAL_RTO, MAX_RTO, MIN_PROBE, MIN_RTO
+from services.tcp_fwd.scoreboard import MAX_RUNS
 from services.tcp_fwd.send_window import Alarm
 from services.tcp_fwd.sending import Sender
 from tests.services.tcp_fwd.builders import segment, syn
@@ -230,3 +231,26 @@ class TestTerms:
         flight.time_out()
         run = flight.sender.resend(flight.now, MSS)
         assert (len(run.octets), (run.end - run.seq) & MASK) == (0, 1)
+
+
+def test_a_client_that_sacks_every_other_octet_costs_little_and_gets_everything():
+    flight = measured().send(10, train=10).at(0.2)
+    sender, una, size = flight.sender, flight.sender.snd_una, 10 * MSS
+    has = bytearray(size)
+    for left in range(1, size, 8):
+        edges = tuple(((una + at) & MASK, (una + at + 1) & MASK) for at in range(left, left + 8, 2))
+        has[left : left + 8 : 2] = b"\x01\x01\x01\x01"
+        sender.receive_ack(flight.segment(MSS, flight.window), edges, 0.2)
+        assert len(sender.runs) <= MAX_RUNS + 1
+    while sender.runs:
+        flight.at(flight.now + RTT)
+        if sender.board.absent == sender.board.sacked:
+            flight.time_out()
+        assert flight.now < 60.0
+        while (run := sender.resend(flight.now, 60 * MSS)) is not None:
+            at = (run.seq - una) & MASK
+            assert bytes(run.octets) == bytes(1 + n // MSS for n in range(at, at + len(run.octets)))
+            has[at : at + len(run.octets)] = b"\x01" * len(run.octets)
+        acked = has.find(0) if 0 in has else size
+        sender.receive_ack(flight.segment(MSS + acked, flight.window), (), flight.now)
+    assert sender.in_flight == 0
