@@ -90,6 +90,8 @@ def connect(flow: Flow, idle_timeout: float, syn: bytes) -> tuple[socket.SocketT
         if syn[1] & _DSCP:
             host.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, syn[1] & _DSCP)
     else:
+        # To an IPv4-mapped address such a socket would send IPv4, past any rule for that (frames with one are refused).
+        host.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         host.setsockopt(socket.IPPROTO_IPV6, errqueue.IPV6_RECVERR, 1)
         host.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, max(1, syn[7] - 1))
         dscp = (syn[0] << 4 | syn[1] >> 4) & _DSCP

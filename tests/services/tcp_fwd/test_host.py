@@ -127,6 +127,15 @@ def test_urgent_data_of_the_server_is_ordinary_data():
             assert got == b"before"
 
 
+def test_an_ipv4_mapped_address_leads_to_no_ipv4_server():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        flow = Flow(6, SYN_V6[8:24], 1, socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1"), server.getsockname()[1])
+        client, code = host.connect(flow, 7440.0, SYN_V6)
+        with client:
+            assert code == errno.ENETUNREACH
+            assert select.select([server], [], [], 0) == ([], [], [])
+
+
 def test_connecting_does_not_block_and_reaches_the_server():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
