@@ -95,7 +95,9 @@ class Tunnel:
         self._slots: list[Slot] = []  # of those that do not
         self._slot_octets = 0
         self._traced: Traced = []
-        self._closed: list[bytes] = []
+        self._closed: dict[bytes, None] = {}
+        self._said_closed: dict[bytes, None] = {}
+        """What was said to be over last, a heartbeat ago at most: tun_io may have given us more before it heard."""
         self._opened: dict[bytes, None] = {}
         self._astray: list[bytes] = []
         self.draining = False
@@ -185,10 +187,16 @@ class Tunnel:
             self._loop.call_later(TELL_WITHIN, self._tell_opened)
         elif self._opened:
             if self._closed:  # of what was there before, under the same key as may be
-                self._peer.send(Closed(self._closed))
-                self._closed = []
+                self._tell_closed()
             self._peer.send(Opened(list(self._opened)))
             self._opened = {}
+
+    def taken(self, key: bytes) -> None:
+        """A flow that tun_io gave to this worker has begun: what is still to be said of one before it is not meant."""
+        if key in self._closed:
+            del self._closed[key]
+        elif key in self._said_closed:
+            self._peer.send(Opened([key]))
 
     def fence(self, on_fenced: Callable[[], None]) -> None:
         """Read the own queue no further until tun_io has sent what it got before; then call on_fenced, and read on.
@@ -284,11 +292,15 @@ class Tunnel:
             self._loop.call_soon(self._flush_soon)
 
     def forget(self, key: bytes) -> None:
-        """A flow is over: tun_io need not remember who had it."""
+        """A flow is over, or tun_io's first packet of one was refused: it need not remember who has it."""
         if key in self._opened:
             del self._opened[key]
         else:
-            self._closed.append(key)
+            self._closed[key] = None
+
+    def _tell_closed(self) -> None:
+        self._said_closed, self._closed = self._closed, {}
+        self._peer.send(Closed(list(self._said_closed)))
 
     def drain(self) -> None:
         """Ask for no new flows; the owner calls Runtime.stop when `drained` is true and its last flow is over."""
@@ -442,9 +454,9 @@ class Tunnel:
     def _beat(self) -> None:
         if self._peer.congested:
             return
+        self._said_closed = {}
         if self._closed:
-            self._peer.send(Closed(self._closed))
-            self._closed = []
+            self._tell_closed()
         if self._lending.borrowed != self._lending.reported:
             self._say([], [])
         self._peer.send(Heartbeat(self._runtime.worker))
@@ -454,7 +466,7 @@ class Tunnel:
     def _leave(self) -> None:
         self.flush()
         if self._closed:
-            self._peer.send(Closed(self._closed))
+            self._tell_closed()
         self._peer.send(Bye(self._runtime.worker))
         if self._queue is not None:
             self._queue.close()

@@ -165,16 +165,24 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._syns)
 
-    def add(self, client: bytes, key: bytes, frame: bytes, trace_id: int) -> bool:
-        """Let one wait; True where another had to be dropped for it. One that comes again takes its own place."""
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._syns
+
+    def add(self, client: bytes, key: bytes, frame: bytes, trace_id: int) -> tuple[bytes, int] | None:
+        """Let one wait; gives the key and the trace id of another that had to be dropped for it.
+
+        One that comes again takes its own place.
+        """
         self.discard(key)
         drop = self._keys.oldest_of_heaviest() if self._keys.full else None
+        dropped = None
         if drop is not None:
+            dropped = drop, self._syns[drop][2]
             self.discard(drop)
         self._keys.add(client, key)
         self._syns[key] = (client, frame, trace_id)
         self._turns.setdefault(client)
-        return drop is not None
+        return dropped
 
     def take(self) -> tuple[bytes, int]:
         """The frame whose turn it is, and its trace id. There must be one."""

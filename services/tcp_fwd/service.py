@@ -114,7 +114,10 @@ class Forwarder:
             if session is None:
                 session = self._unknown(segment, packet, traced.get(index, 0), now)
                 if session is None:
+                    if segment.key not in self._waiting:
+                        self.tunnel.forget(segment.key)  # else tun_io would take it for ours for ever
                     continue
+                self.tunnel.taken(segment.key)
             if full and segment.payload and session.held > FLOOR:
                 self._counters.drop(Reason.BUFFER_FULL)
                 continue  # it was not acknowledged: it is sent again
@@ -217,8 +220,12 @@ class Forwarder:
 
     def _wait(self, syn: Segment, packet: bytes | memoryview, trace_id: int) -> None:
         """Let a SYN wait for its turn."""
-        if self._waiting.add(flow_of(syn.key).client, syn.key, bytes(packet), trace_id):
+        dropped = self._waiting.add(flow_of(syn.key).client, syn.key, bytes(packet), trace_id)
+        if dropped is not None:
             self._counters.drop(Reason.HALF_OPEN_LIMIT)
+            key, trace_id = dropped
+            if trace_id != _OWN:
+                self.tunnel.forget(key)
         if not self._serving:
             self._serving = True
             self.loop.call_soon(self._serve)
@@ -227,11 +234,16 @@ class Forwarder:
         now = self.now()
         for _ in range(min(_OPENED_AT_ONCE, len(self._waiting))):
             frame, trace_id = self._waiting.take()
-            session = self._open(parse(frame), frame, trace_id, now)
+            syn = parse(frame)
+            session = self._open(syn, frame, trace_id, now)
             if session is not None:
                 if trace_id == _OWN:
-                    self.tunnel.opened(session.key)
+                    self.tunnel.opened(syn.key)
+                else:
+                    self.tunnel.taken(syn.key)
                 session.settle()
+            elif trace_id != _OWN:
+                self.tunnel.forget(syn.key)
         self._serving = len(self._waiting) > 0
         if self._serving:
             self.loop.call_soon(self._serve)

@@ -128,9 +128,7 @@ class UdpService:
             if error.reason is not Reason.UNKNOWN_PROTOCOL:
                 raise
         else:
-            if not own:
-                self._comes_from_tun_io(self._echo.flows.live(endpoint_key(request.client, request.identifier)))
-            self._echo.take(request, frame, trace_id, now)
+            self._take_echo(request, frame, trace_id, now, own=own)
             return
         told = icmp_error.parse(frame)
         (self._udp if told.protocol == udp.PROTOCOL else self._echo).told(told)
@@ -142,10 +140,32 @@ class UdpService:
             if error.reason is not Reason.UNKNOWN_PROTOCOL:
                 raise
             return False
-        if not own:
-            self._comes_from_tun_io(self._udp.flows.live(endpoint_key(sent.client, sent.client_port)))
+        if own:
+            self._udp.take(sent, frame, trace_id, now)
+            return True
+        key = endpoint_key(sent.client, sent.client_port)
+        mapping = self._udp.flows.live(key)
+        self._comes_from_tun_io(mapping)
         self._udp.take(sent, frame, trace_id, now)
+        if mapping is None:
+            self._was_given(key)
         return True
+
+    def _take_echo(self, request: echo.Echo, frame: bytes, trace_id: int, now: float, *, own: bool) -> None:
+        key = endpoint_key(request.client, request.identifier)
+        mapping = self._echo.flows.live(key)
+        if not own:
+            self._comes_from_tun_io(mapping)
+        self._echo.take(request, frame, trace_id, now)
+        if not own and mapping is None:
+            self._was_given(key)
+
+    def _was_given(self, key: bytes) -> None:
+        """tun_io takes an endpoint for ours since it gave us a packet of it: so it is, or else it is to forget that."""
+        if any(key in forwarder.flows for forwarder in self._forwarders):
+            self._tunnel.taken(key)
+        else:
+            self._tunnel.forget(key)
 
     def _comes_from_tun_io(self, mapping: Mapping[HostSocket] | None) -> None:
         """The kernel chose another queue, or it is no plain packet: what is in ours is older."""

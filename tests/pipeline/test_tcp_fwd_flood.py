@@ -11,7 +11,7 @@ import pytest
 from netstack.packet import tcp
 from netstack.packet.flow import Flow
 from netstack.packet.seqnum import MASK, diff
-from netstack.wire.messages import FromTun
+from netstack.wire.messages import Closed, FromTun
 from services.tcp_fwd.limits import FLOOR
 from services.tcp_fwd.segment import Emitter
 from tests.pipeline import world as worlds
@@ -39,6 +39,12 @@ class Flooded(World):
             super().deliver(packet, trace_id)
         except KeyError:
             self.answers += 1
+
+    async def forgotten(self) -> int:
+        """How many flows tun_io need not remember any more, once that is told."""
+        beats = self.beats
+        await self.until(lambda: self.beats > beats + 1)
+        return len({key for message in self.said if isinstance(message, Closed) for key in message.flows})
 
     async def flood(self, server: bytes, port: int, addresses: int) -> int:
         """FLOOD SYNs from so many addresses, as fast as they are taken; the most memory that was used, in octets."""
@@ -88,6 +94,7 @@ def test_a_flood_of_syns_leaves_memory_bounded_and_lets_others_through(target, a
             assert most - before < 48 * MIB
             await asyncio.gather(client.write(b"still here"), accepted.read(10))
             sample = await one.sample()
+            assert await one.forgotten() > FLOOD - 2 * 4096, "all but those that are here or wait"
             assert sample.drops["half-open-limit"] > FLOOD / 2
             assert set(sample.drops) <= {"half-open-limit", "not-whitelisted", "refused-too-often"}
             assert sample.gauges["half_open"] <= 4096
@@ -140,6 +147,7 @@ def test_flows_of_one_client_beyond_its_limit_are_refused_and_others_are_not():
             assert (segment.flags, segment.ack) == (tcp.RST | tcp.ACK, refused.seq)
             await pair(one, other)  # the client's IPv6 address counts for itself
             assert (await one.sample()).drops == {"client-limit": 1}
+            await one.over(refused)
 
     run(scenario, "tcp.max_flows_per_client=2")
 

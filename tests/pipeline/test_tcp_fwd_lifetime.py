@@ -9,8 +9,9 @@ import socket
 import pytest
 
 from netstack.packet import tcp
+from netstack.packet.seqnum import MASK
 from netstack.packet.vnet import NO_OFFLOAD, VNET_LEN
-from netstack.wire.messages import Bye, Check, Drain, Touch
+from netstack.wire.messages import Bye, Check, Closed, Drain, Touch
 from tests.pipeline.tcp_world import Accepted, Server, World, pair, run
 from tests.pipeline.world import CLIENT, CLIENT_V6, LOOPBACK, NOBODY, WITHIN
 
@@ -74,6 +75,23 @@ def test_a_tun_io_that_restarted_hears_which_flows_are_here():
 
             await one.until(told)
             assert one.flows == [client.key]
+
+    run(scenario)
+
+
+def test_ports_that_are_used_again_at_once_are_not_reported_as_over():
+    async def scenario(one: World) -> None:
+        with Server() as server:
+            client, _ = await pair(one, server)
+            one.said.clear()
+            reset = client.frame(tcp.RST)
+            client.seq = (client.seq + 1000) & MASK
+            one.send(reset, client.frame(tcp.SYN))  # in one batch: no heartbeat is between them
+            client.seq += 1
+            await client.synchronized()
+            beats = one.beats
+            await one.until(lambda: one.beats > beats + 1)
+            assert not any(isinstance(message, Closed) for message in one.said)
 
     run(scenario)
 

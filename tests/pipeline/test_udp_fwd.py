@@ -151,10 +151,10 @@ def test_what_is_refused_at_sight_is_counted_and_not_answered(destination, slug)
     async def scenario(one: World) -> None:
         one.silent = True
         one.send(packet(destination, 5353, b"x"))
-        await asyncio.sleep(0.1)
+        await one.until(lambda: one.said)
         assert (await one.sample()).drops == {slug: 1}
         assert one.frames.empty()
-        assert not one.said
+        assert one.said == [Closed([endpoint_key(CLIENT, 5000)])], "tun_io need not remember whose it would be"
 
     run(scenario)
 

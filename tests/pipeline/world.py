@@ -163,6 +163,8 @@ class ForwarderWorld(ServiceWorld):
         """The tracker keeps its verdicts to itself."""
         self.frames: asyncio.Queue[tuple[bytes, int]] = asyncio.Queue()
         self.said: list[Message] = []
+        self.beats = 0
+        """Heartbeats, which are not kept."""
         self.flows: list[bytes] | None = None
         self._identity = b""
         self._arena = Arena(self.topology.directory / "arena-tun_io", 16)
@@ -238,7 +240,9 @@ class ForwarderWorld(ServiceWorld):
             self._lending.returned(message.returned)
             if self._lending.borrowed - self._lending.reported >= 8:
                 self._say([], [])
-        elif not isinstance(message, Heartbeat):
+        elif isinstance(message, Heartbeat):
+            self.beats += 1
+        else:
             self.said.append(message)
             if isinstance(message, Drain):
                 self._tun.send(identity, message)

@@ -21,6 +21,7 @@ from netstack.wire.messages import (
     FromTun,
     Heartbeat,
     Hello,
+    Opened,
     ToTun,
     Welcome,
     WhoAreYou,
@@ -114,6 +115,32 @@ async def test_heartbeats_go_on_and_flows_that_are_over_are_reported(run_dir: Pa
         far.heard.items.clear()
         assert await far.heard.first(Heartbeat) == Heartbeat(WORKER)
         assert far.heard.of(Closed) == []
+
+
+@run
+async def test_a_flow_that_begins_again_before_it_is_reported_is_not_over(run_dir: Path) -> None:
+    async with tun_io(run_dir) as far, worker(run_dir) as (link, _):
+        await far.heard.first(Heartbeat)
+        link.forget(KEY)
+        link.forget(b"other")
+        link.taken(KEY)
+        assert await far.heard.first(Closed) == Closed([b"other"])
+        assert far.heard.of(Opened) == []
+
+
+@run
+async def test_one_that_tun_io_gave_while_it_was_told_that_it_is_over_is_said_to_be_there(run_dir: Path) -> None:
+    async with tun_io(run_dir) as far, worker(run_dir) as (link, _):
+        await far.heard.first(Heartbeat)
+        link.forget(KEY)
+        await far.heard.first(Closed)
+        link.taken(KEY)
+        assert await far.heard.first(Opened) == Opened([KEY])
+        far.heard.items.clear()
+        await far.heard.first(Heartbeat)
+        link.taken(KEY)
+        await far.heard.first(Heartbeat)
+        assert far.heard.of(Opened) == [], "long ago"
 
 
 @run

@@ -131,7 +131,7 @@ def test_an_ipv4_mapped_address_leads_to_no_ipv4_server():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, SYN_V6[8:24], 1, socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1"), server.getsockname()[1])
         client, code = host.connect(flow, 7440.0, SYN_V6)
-        with client:
+        with closing(client):
             assert code == errno.ENETUNREACH
             assert select.select([server], [], [], 0) == ([], [], [])
 

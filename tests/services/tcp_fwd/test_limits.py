@@ -117,7 +117,9 @@ def test_syns_are_taken_client_by_client_and_of_each_the_newest_first():
 def test_beyond_the_limit_the_oldest_syn_of_the_client_that_has_most_is_dropped():
     syns = Waiting(3)
     syns.add(B, key(B, 0), b"B0", 0)
-    assert [syns.add(A, key(A, number), b"A%d" % number, 0) for number in range(4)] == [False, False, True, True]
+    dropped = [syns.add(A, key(A, number), b"A%d" % number, number) for number in range(4)]
+    assert dropped == [None, None, (key(A, 0), 0), (key(A, 1), 1)]
+    assert [key(A, number) in syns for number in range(4)] == [False, False, True, True]
     assert [syns.take()[0] for _ in range(3)] == [b"B0", b"A3", b"A2"]
 
 
