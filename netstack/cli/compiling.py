@@ -35,6 +35,13 @@ MODULES: Final = (
             "service", "session", "states", "terms", "timers", "timewait",
         )
     ),
+    *(
+        f"services/udp_fwd/{name}.py"
+        for name in (
+            "addresses", "arrival", "echo", "echo_lane", "flows", "forwarder", "kinds", "lane", "outgoing", "reply",
+            "service", "shares", "sockets", "train",
+        )
+    ),
 )  # fmt: skip
 """Relative to the folder that holds both packages."""
 
@@ -49,7 +56,7 @@ options = ["--explicit-package-bases", "--ignore-missing-imports", "--no-color-o
 setup(
     name="netstack-compiled",
     packages=[],
-    ext_modules=mypycify([*options, *sys.argv[3:]], opt_level="2", debug_level="0"),
+    ext_modules=mypycify([*options, *sys.argv[3:]], opt_level="1", debug_level="0"),
     script_args=sys.argv[1:3],
 )
 """

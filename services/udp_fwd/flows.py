@@ -12,7 +12,7 @@ which keeps the order right to a second and the hot path short.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -78,27 +78,32 @@ class Destination(Generic[Socket]):
         return next(reversed(self.quotes.values()), None)
 
 
-@dataclass(eq=False, slots=True)
 class Mapping(Generic[Socket]):
     """A client endpoint and its host socket, which is opened when the first destination is allowed."""
 
-    key: bytes
-    client: bytes
-    port: int
-    last: float
-    answered: bool = False
-    ended: Reason | None = None
-    socket: Socket | None = None
-    destinations: dict[tuple[bytes, int], Destination[Socket]] = field(default_factory=dict)
-    heard_from: dict[bytes, float] = field(default_factory=dict)
-    """Addresses sent to, and when there was last traffic with them."""
-    senders: dict[Sockaddr, Sender] = field(default_factory=dict)
-    trace_id: int = 0
-    """Of the last packet traced that nobody answered yet."""
-    mtu: int = 0
-    """What the path to the client takes, in octets, where a router there has said so."""
-    direct: bool = False
-    """Whether its packets come through this worker's own queue of the TUN; then older ones are not elsewhere."""
+    __slots__ = (
+        "answered", "client", "destinations", "direct", "ended", "heard_from", "key", "last", "mtu", "port", "senders",
+        "socket", "trace_id",
+    )  # fmt: skip
+
+    def __init__(self, key: bytes, client: bytes, port: int, last: float) -> None:
+        self.key = key
+        self.client = client
+        self.port = port
+        self.last = last
+        self.answered = False
+        self.ended: Reason | None = None
+        self.socket: Socket | None = None
+        self.destinations: dict[tuple[bytes, int], Destination[Socket]] = {}
+        self.heard_from: dict[bytes, float] = {}
+        """Addresses sent to, and when there was last traffic with them."""
+        self.senders: dict[Sockaddr, Sender] = {}
+        self.trace_id = 0
+        """Of the last packet traced that nobody answered yet."""
+        self.mtu = 0
+        """What the path to the client takes, in octets, where a router there has said so."""
+        self.direct = False
+        """Whether its packets come through this worker's own queue of the TUN; then older ones are not elsewhere."""
 
 
 class ShortWays(Protocol):

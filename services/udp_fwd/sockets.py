@@ -52,7 +52,7 @@ _WANTED_V6: Final = (
 class Received(NamedTuple):
     """A datagram, or several of one sender that came one after the other and are alike."""
 
-    octets: memoryview
+    octets: "memoryview"
     """They hold until the next receive of any socket."""
     segment: int
     """Size of the datagrams in it where there are several (the last may be shorter), else 0."""
