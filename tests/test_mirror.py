@@ -29,6 +29,7 @@ EXCEPTIONS: Final = {
     "netstack/cli/pipeline.py": "starts the real services: tests/e2e/test_command.py",
     "netstack/cli/process.py": "real processes: tests/cli/test_supervisor.py",
     "netstack/cli/roster.py": "the supervisor's table: tests/cli/test_supervisor.py and tests/cli/test_health.py",
+    "netstack/runtime/uncollected.py": "turns off what another turns on: tests/runtime/test_memory.py",
     "services/dns_filter/service.py": "the whole process: tests/pipeline/test_dns_filter.py",
     "services/dns_filter/upstreams/quic_connection.py": "its uses: tests/services/dns_filter/upstreams/test_quic.py",
     "services/dns_filter/upstreams/upstream.py": "what they share: tests/services/dns_filter/upstreams/test_tcp.py",

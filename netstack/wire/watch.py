@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Final
 
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 PATIENCE: Final = 3.0
 """Seconds that a connection may take before it is said that there is none."""
@@ -40,6 +39,8 @@ class _Monitor:
         loop.call_soon(self._drain)  # what came before takes no further edge (netstack.wire.bus)
 
     def _drain(self) -> None:
+        from zmq.utils.monitor import parse_monitor_message  # noqa: PLC0415 - imports zmq.asyncio; few have links
+
         while not self._events.closed:
             try:
                 parts = self._events.recv_multipart(zmq.NOBLOCK)

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+import netstack.runtime.uncollected  # noqa: F401 - first: what follows is imported without collections
 from netstack.runtime.service import Runtime, run
 from services.dns_filter import service
 

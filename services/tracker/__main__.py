@@ -1,5 +1,6 @@
 """`python -m services.tracker`."""
 
+import netstack.runtime.uncollected  # noqa: F401 - first: what follows is imported without collections
 from netstack.runtime.service import run
 from services.tracker.service import start
 

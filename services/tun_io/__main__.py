@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+import netstack.runtime.uncollected  # noqa: F401 - first: what follows is imported without collections
 from netstack.runtime.service import Runtime, run
 from services.tun_io.device import receive_descriptors
 from services.tun_io.service import TunIo

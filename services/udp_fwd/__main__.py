@@ -1,5 +1,6 @@
 """python -m services.udp_fwd: one worker for UDP and ICMP echo."""
 
+import netstack.runtime.uncollected  # noqa: F401 - first: what follows is imported without collections
 from netstack.runtime.service import run
 from services.udp_fwd.service import start
 

@@ -57,3 +57,18 @@ print(gc.isenabled(), gc.get_freeze_count() > 0)
     young, middle, old = eval(collections)
     assert 1 <= young + middle + old <= 10
     assert state == "True True"
+
+
+def test_what_a_service_imports_first_keeps_collections_from_starting_until_they_are_to_be_rare() -> None:
+    program = """
+import gc
+import netstack.runtime.uncollected
+before = gc.get_stats()
+kept = [[] for _ in range(200_000)]
+print(gc.isenabled(), gc.get_stats() == before)
+from netstack.runtime.memory import collect_rarely
+collect_rarely()
+print(gc.isenabled())
+"""
+    outcome = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert outcome.stdout.split() == ["False", "True", "True"]
