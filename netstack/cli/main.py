@@ -1,5 +1,6 @@
 """The netstack command: finds the module of the command that is run, and imports no other."""
 
+import gc
 import importlib
 from typing import Final, NoReturn
 
@@ -22,7 +23,14 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: object, cmd_name: str) -> TyperCommand | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"netstack.cli.commands.{cmd_name}_command")
+        # What is imported stays. To look for cycles in it again and again, and once more at the end, takes longer than
+        # what most commands do.
+        gc.disable()
+        try:
+            module = importlib.import_module(f"netstack.cli.commands.{cmd_name}_command")
+        finally:
+            gc.freeze()
+            gc.enable()
         command = typer.main.get_command(module.app)
         assert isinstance(command, TyperCommand)
         return command
