@@ -17,18 +17,14 @@ AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 @pytest.mark.parametrize(
     ("command", "code"),
     [
-        (["true"], 0),
-        (["false"], 1),
         (["sh", "-c", "exit 42"], 42),
         (["no-such-command"], 127),
         (["/etc/passwd"], 126),
         (["sh", "-c", "kill -INT $$"], 130),
         (["sh", "-c", "kill -KILL $$"], 137),
     ],
-    ids=[
-        "success", "failure", "any other code", "not found", "not executable", "died of SIGINT", "died of SIGKILL",
-    ],
-)  # fmt: skip
+    ids=["any code", "not found", "not executable", "died of SIGINT", "died of SIGKILL"],
+)
 def test_exit_code_is_the_commands(internet: Internet, command: list[str], code: int) -> None:
     done = internet.netstack_exec(command)
     assert done.code == code, done
@@ -143,10 +139,19 @@ def test_resolv_conf_of_the_machine_is_not_touched(internet: Internet) -> None:
 
 
 def test_start_takes_little_time(internet: Internet) -> None:
-    """The promise is 1.5 s; what is asserted leaves room for a busy machine, what was measured is printed."""
-    times = sorted(internet.netstack_exec(["true"]).ok().seconds for _ in range(3))
-    print(f"\nnetstack exec -- true: {', '.join(f'{seconds:.2f}' for seconds in times)} s")
-    assert times[0] < 5
+    """The promise is 1.5 s on a machine that is idle. On a busy one it is the CPU that it needs which is bounded."""
+    times = []
+    for _ in range(3):
+        before = os.times()
+        seconds = internet.netstack_exec(["true"]).ok().seconds
+        after = os.times()
+        cpu = after.children_user + after.children_system - before.children_user - before.children_system
+        times.append((seconds, cpu))
+        if seconds < 1.5:
+            break
+    print("\nnetstack exec -- true: " + ", ".join(f"{seconds:.2f} s ({cpu:.2f} s of CPU)" for seconds, cpu in times))
+    seconds, cpu = min(times)
+    assert seconds < 1.5 or (cpu < 4 and seconds < 15)
 
 
 def test_two_run_beside_each_other(internet: Internet) -> None:

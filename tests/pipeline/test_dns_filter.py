@@ -309,8 +309,8 @@ def test_drained_process_finishes_what_it_has_and_leaves() -> None:
 
 def test_it_is_ready_soon() -> None:
     async def scenario(one: World) -> None:
-        # 0.2 s on an idle machine; what is slow to import comes later.
-        assert one.ready_after < 1.5
+        # 0.2 s, and twice that of CPU on a machine that others keep busy; what is slow to import comes later.
+        assert 0 < one.cpu_until_ready < 1.0
 
     run(scenario, answering(RECORD))
 
