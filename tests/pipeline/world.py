@@ -180,7 +180,7 @@ class ForwarderWorld(ServiceWorld):
     def send(self, *frames: bytes, trace_id: int = 0) -> None:
         """The client sends packets; they arrive as one batch, the first of them traced where trace_id says so."""
         packets = [self._lend(frame) or frame for frame in frames]
-        self._say(packets, [[0, trace_id]] if trace_id else [])
+        assert self._say(packets, [[0, trace_id]] if trace_id else [])
 
     def _lend(self, frame: bytes) -> list[int] | None:
         slot = self._arena.take() if self.shares and len(frame) >= LARGE else None
@@ -190,11 +190,14 @@ class ForwarderWorld(ServiceWorld):
         self._lending.lend(slot)
         return [slot.position, len(frame)]
 
-    def _say(self, packets: Packets, traced: Traced) -> None:
+    def _say(self, packets: Packets, traced: Traced) -> bool:
+        """False where the link is full; then nothing was said."""
         lending = self._lending
         now = asyncio.get_running_loop().time()
-        assert self._tun.send(self._identity, FromTun(now, packets, traced, lending.lent, lending.borrowed))
-        lending.reported = lending.borrowed
+        said = self._tun.send(self._identity, FromTun(now, packets, traced, lending.lent, lending.borrowed))
+        if said:
+            lending.reported = lending.borrowed
+        return said
 
     def deliver(self, packet: bytes, trace_id: int) -> None:
         """The client receives a packet."""
@@ -239,7 +242,7 @@ class ForwarderWorld(ServiceWorld):
             self._lending.borrowed = message.lent
             self._lending.returned(message.returned)
             if self._lending.borrowed - self._lending.reported >= 8:
-                self._say([], [])
+                self._say([], [])  # during a flood there may be no room: then after what comes next
         elif isinstance(message, Heartbeat):
             self.beats += 1
         else:
