@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import pytest
-
 from tests.internet import Internet, wait_until
 
 DIG = ["dig", "+tries=1", "+time=8"]
@@ -14,25 +12,29 @@ def asking(*names: str) -> list[str]:
     return ["sh", "-c", "; ".join(f"{' '.join(DIG)} {name}" for name in names)]
 
 
-@pytest.mark.parametrize(
-    ("content", "line"),
-    [
-        ("# ours\n0.0.0.0 ads.test\n", 2),
-        ("ads.test\n", 1),
-        ("! ours\n\n*.ads.test\n", 3),
-        ("[Adblock Plus 2.0]\n||ads.test^$third-party\n@@||www.test^\n", 2),
-        ("$TTL 60\n@ SOA a. b. (1 2 3\n4 5)\nads.test CNAME .\n", 4),
-    ],
-    ids=["a hosts file", "plain names", "wildcards", "AdBlock rules", "a policy zone"],
-)
-def test_listed_name_does_not_exist_and_the_answer_says_which_line(
-    internet: Internet, folder: Path, content: str, line: int
-) -> None:
-    path = folder / "list"
-    path.write_text(content)
-    done = internet.netstack_exec(asking("ads.test", "www.test"), {"deny.lists": f'["{path}"]'}).ok()
-    assert done.text.count("status: NXDOMAIN") == 1, done
-    assert f'EDE: 15 (Blocked): (name-denied: deny.lists {path}:{line} "ads.test")' in done.text, done
+FORMS = {
+    "hosts file": ("# ours\n0.0.0.0 {}\n", 2),
+    "plain names": ("{}\n", 1),
+    "wildcards": ("! ours\n\n*.{}\n", 3),
+    "AdBlock rules": ("[Adblock Plus 2.0]\n||{}^$third-party\n@@||www.test^\n", 2),
+    "policy zone": ("$TTL 60\n@ SOA a. b. (1 2 3\n4 5)\n{} CNAME .\n", 4),
+}
+"""What lists a name in each form, and in which line."""
+
+
+def test_listed_name_does_not_exist_and_the_answer_says_which_line(internet: Internet, folder: Path) -> None:
+    expected, paths = [], []
+    for index, (form, (content, line)) in enumerate(FORMS.items()):
+        path, name = folder / form.replace(" ", "-"), f"n{index:03}.test"
+        path.write_text(content.format(name))
+        paths.append(str(path))
+        expected.append(f'EDE: 15 (Blocked): (name-denied: deny.lists {path}:{line} "{name}")')
+    names = [f"n{index:03}.test" for index in range(len(FORMS) + 1)]
+    done = internet.netstack_exec(asking(*names, "www.test"), {"deny.lists": json.dumps(paths)}).ok()
+    assert done.text.count("status: NXDOMAIN") == len(FORMS), done
+    assert [said for said in expected if said not in done.text] == [], done
+    # What no list has exists, such as the sixth of the names.
+    assert done.text.count("status: NOERROR") == 2, done
     assert "198.18.1.10" in done.text, done
 
 
