@@ -336,4 +336,5 @@ class ConnectionMachine(RuleBasedStateMachine):
 
 
 TestConnectionMachine = ConnectionMachine.TestCase
-TestConnectionMachine.settings = settings(max_examples=100, stateful_step_count=50)
+# An example is fifty steps of a hundred milliseconds in all: no more than 100 of them at night either.
+TestConnectionMachine.settings = settings(max_examples=min(settings().max_examples, 100), stateful_step_count=50)
