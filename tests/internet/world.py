@@ -231,10 +231,6 @@ class Internet:
 
     # --- what is served
 
-    def big_file(self) -> tuple[str, str]:
-        """The URL's path of a file of 1 GiB, made when it is first asked for, and its SHA-256."""
-        return self._file("big", GIBIBYTE)
-
     def file(self, name: str, octets: int) -> tuple[str, str]:
         """The URL's path of a file of that size, and its SHA-256."""
         return self._file(name, octets)
