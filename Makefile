@@ -17,7 +17,8 @@ AS_OWNER := $(if $(filter 0,$(shell id -u)),$(if $(filter-out root UNKNOWN,$(OWN
 # Then what runs as root must not leave files that the owner cannot remove.
 PYTEST := $(BIN)/python $(if $(AS_OWNER),-B) -m pytest $(if $(AS_OWNER),-p no:cacheprovider)
 # Two files at a time, on any machine: most of an end-to-end test is waiting, but some measure how long something takes.
-PARALLEL := --numprocesses 2 --dist loadfile
+# In the order of the tree: by the number of tests, files of few long ones come last, and one process waits for the other.
+PARALLEL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 # Namespaces want root; without it sudo is asked, and where there is none the program says what it cannot do.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),$(if $(shell command -v sudo),sudo --preserve-env=CI$(comma)HYPOTHESIS_PROFILE))
 
