@@ -6,13 +6,16 @@ AT_ONCE: Final = 10  # RFC 5961 section 7 gives 10 in 5 s as an example
 PERIOD: Final = 5.0  # seconds
 
 
+_NEVER: Final = float("-inf")
+
+
 class Challenges:
     """How many were sent in this period."""
 
     __slots__ = ("_sent", "_since")
 
     def __init__(self) -> None:
-        self._since = float("-inf")
+        self._since = _NEVER
         self._sent = 0
 
     def allow(self, now: float) -> bool:

@@ -68,6 +68,8 @@ def is_address(name: str, server: bytes) -> bool:
     """Whether the name is the server's address, as a client that was given no name writes it."""
     if not name or not (":" in name or name[-1].isdigit()):
         return False  # as nearly all are: the last label of a name is not numeric (RFC 3696 section 2)
+    if len(server) == 4 and name == f"{server[0]}.{server[1]}.{server[2]}.{server[3]}":
+        return True
     try:
         return ip_address(name).packed == server
     except ValueError:
