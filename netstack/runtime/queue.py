@@ -23,6 +23,10 @@ BURST: Final = 64  # packets in a row
 _LARGE_AT_ONCE: Final = 8
 """Large packets in a row: beyond 512 KiB the first would no longer be in the cache when it is dealt with."""
 
+_SPARSE: Final = 0.001
+"""Seconds without a packet after which one is taken to come alone: a read that finds nothing costs an exception, which
+is as much as the rest. Where others did come the loop calls at once again."""
+
 _BURSTS: Final = 16
 """As many as a queue may hold at once (a TUN's txqueuelen is 500), and as many of large ones as is worth the time."""
 
@@ -48,6 +52,7 @@ class Queue:
         self.descriptor = -1
         """To be written to, a frame a call; -1 without a queue."""
         self._paused = False
+        self._last_read = 0.0
         self._slots = [private_slot() for _ in range(_LARGE_AT_ONCE)]
         self.packets = 0
         """Read so far, and their octets; the owner sets them back."""
@@ -93,7 +98,7 @@ class Queue:
     def empty(self) -> None:
         """Read all that is in the queue at this moment."""
         for _ in range(_BURSTS):
-            if self.descriptor < 0 or self._paused or not self._readable():
+            if self.descriptor < 0 or self._paused or not self._read(BURST):
                 return
 
     def _answered(self, connection: socket.socket) -> None:
@@ -117,15 +122,20 @@ class Queue:
         elif answer[0] != self._index:
             self._lose()  # somebody else may have it by now, and there is no other
 
-    def _readable(self) -> bool:
-        """Deal with a burst; False where there was nothing."""
+    def _readable(self) -> None:
+        now = self._loop.time()
+        self._read(BURST if now - self._last_read < _SPARSE else 1)
+        self._last_read = now
+
+    def _read(self, most: int) -> bool:
+        """Deal with a burst of at most so many; False where there was nothing."""
         descriptor = self.descriptor
         slots = self._slots
         packets: list[bytes | memoryview] = []
         used = octets = 0
         slot = slots[0]
         try:
-            while len(packets) < BURST:
+            while len(packets) < most:
                 length = os.readv(descriptor, slot.buffers)
                 octets += length
                 if length < LARGE:

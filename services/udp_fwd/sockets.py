@@ -74,6 +74,7 @@ class HostSocket:
         self._on_error = on_error
         self._header: Header | None = None
         self._burst = 1
+        self._most = BURST if protocol == socket.IPPROTO_UDP else 1  # an echo has one reply
         self._segments = protocol == socket.IPPROTO_UDP
         self._joins = MAX_SEGMENTS - 1 if self._segments else 0  # datagrams that may join one; echo replies stay alone
         self._train_ancillary: list[tuple[int, int, bytes]] = []
@@ -178,7 +179,7 @@ class HostSocket:
             if used > BURST_OCTETS:
                 break
         else:
-            self._burst = min(BURST, self._burst * 2)
+            self._burst = min(self._most, self._burst * 2)
         if count:
             received.append(self._train(start, used, size if count > 1 else 0, whom))
         return received

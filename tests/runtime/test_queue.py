@@ -217,15 +217,18 @@ def test_a_burst_is_bounded_in_packets_and_large_ones_are_views(run_dir: Path) -
             one.client.send(packet)
         await one.lend(0)
         await one.until(lambda: len(one.packets) == len(small))
-        assert list(map(len, one.bursts.items)) == [BURST, 5]
-        assert one.kinds == [bytes] * 5
+        first, *others = map(len, one.bursts.items)
+        assert first == 1, "after a silence a packet comes alone"
+        assert max(others) <= BURST
+        assert len(others) < len(small) - 1
+        assert set(one.kinds) == {bytes}
         one.bursts.items.clear()
         for packet in [b"first", *large]:
             one.client.send(packet)
         await one.until(lambda: len(one.packets) == len(large) + 1)
         assert one.packets == [b"first", *large], "each view had its own octets"
-        assert list(map(len, one.bursts.items)) == [_LARGE_AT_ONCE + 1, 2]
-        assert one.kinds == [memoryview] * 2
+        assert max(map(len, one.bursts.items)) in {_LARGE_AT_ONCE, _LARGE_AT_ONCE + 1}
+        assert set(one.kinds) == {memoryview}
         assert (one.queue.packets, one.queue.octets) == (
             len(small) + 1 + len(large),
             sum(map(len, [*small, b"first", *large])),
