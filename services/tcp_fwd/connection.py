@@ -203,7 +203,7 @@ class Connection(Arrival):
         _, seq, ack, flags, window, options, payload, tsval, _ = segment
         receiver = self.receiver
         sender = self.sender
-        if seq != receiver.rcv_nxt or flags & _PREDICTED != _ACK or options or not window:
+        if seq != receiver.rcv_nxt or flags & _PREDICTED != _ACK or options or not window or not sender.snd_wnd:
             return self._receive(segment, now)
         length = len(payload)
         advanced = (ack - sender.snd_una) & MASK

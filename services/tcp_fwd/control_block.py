@@ -8,7 +8,7 @@ from typing import Final
 
 from netstack.packet import tcp
 from netstack.packet.reason import Reason
-from netstack.packet.seqnum import MASK
+from netstack.packet.seqnum import MASK, diff
 from services.tcp_fwd import terms as negotiated
 from services.tcp_fwd.challenge import Challenges
 from services.tcp_fwd.commands import Abort, Command, Emit, Finish, ShutdownWrite
@@ -87,6 +87,7 @@ class ControlBlock:
     def _predict(self) -> None:
         self._predicted = (
             self.state is _ESTABLISHED and self._fin_at is None and not self.receiver.blocks and self.sender.calm
+            and self.sender.resent_end is None and diff(self.receiver.rcv_nxt, self.sender.wl1) >= 0
         )  # fmt: skip
 
     def _resend(self, commands: list[Command], now: float) -> None:

@@ -48,8 +48,8 @@ class SendWindow:
     __slots__ = (
         "_after_timeout", "_duplicates", "_hystart", "_limit", "_mss", "_probe_end", "_probed_at", "_recover",
         "_resent", "_resent_at", "_round", "_rtt_seq", "_sack", "_ts_offset", "_urgent", "alarm", "board",
-        "congestion", "inflation", "iss", "last_sent", "rack", "retransmissions", "round_trip", "runs", "scale",
-        "snd_nxt", "snd_una", "snd_wnd", "timer", "wl1",
+        "congestion", "inflation", "iss", "last_sent", "rack", "resent_end", "retransmissions", "round_trip", "runs",
+        "scale", "snd_nxt", "snd_una", "snd_wnd", "timer", "wl1",
     )  # fmt: skip
 
     def __init__(self, syn: Segment, iss: int, *, scale: int, mss: int, sack: bool, limit: int = LIMIT) -> None:
@@ -71,6 +71,8 @@ class SendWindow:
         self.alarm = _RETRANSMIT
         self.inflation = 0
         """Octets that duplicate acknowledgements without SACK have shown to have arrived (RFC 5681 section 3.2)."""
+        self.resent_end: int | None = None
+        """The end of what was sent again and is not acknowledged yet: it measures no round trip (Karn's rule)."""
         self.last_sent = 0.0
         self.wl1 = syn.seq
         self._mss = mss
@@ -153,7 +155,7 @@ class SendWindow:
         return (ack - self.snd_una) & MASK <= (self.snd_nxt - self.snd_una) & MASK
 
     def advance(self, ack: int, now: float) -> None:
-        """Take an acceptable acknowledgement of something new while all is calm."""
+        """Take an acceptable acknowledgement of something new while all is calm, and nothing was sent again."""
         una = self.snd_una
         flight = (self.snd_nxt - una) & MASK
         self.snd_una = ack

@@ -41,6 +41,8 @@ class Sender(SendWindow):
                 delivered += self.board.sack(left, right)
         if advanced:
             self.snd_una = ack
+            if self.resent_end is not None and diff(ack, self.resent_end) >= 0:
+                self.resent_end = None
             self._duplicates = 0
             self.inflation = 0
         elif not self._sack and self._is_duplicate(segment):
@@ -184,7 +186,7 @@ class Sender(SendWindow):
         if room < min(length, mss) and not self._urgent:
             return None
         self._urgent = False
-        run = self.board.resend(index, min(max(room // mss, 1) * mss, most), now)
+        run = self._send_again(index, min(max(room // mss, 1) * mss, most), now)
         self._resent += (run.end - run.seq) & MASK
         if self._resent_at is None:
             self._resent_at = now
@@ -199,7 +201,10 @@ class Sender(SendWindow):
         alarm = self.alarm
         self.board.trim(self.snd_una)
         if alarm is Alarm.PROBE_TAIL:
-            return self._probe_tail(now)
+            left = self.round_trip.rto - self.round_trip.probe_after
+            if self.in_flight > self._mss or left > GRANULARITY:
+                return self._probe_tail(now, left)
+            alarm = self.alarm = Alarm.RETRANSMIT
         if alarm is Alarm.REORDERING:
             self._rearm(now, self._find_losses(now, self.in_flight, partial=False), advanced=True)
             return None
@@ -224,17 +229,26 @@ class Sender(SendWindow):
         self.inflation = 0
         self.board.lose_all()
 
-    def _probe_tail(self, now: float) -> Run | None:
-        """RFC 8985 section 7.3, with the last segment: nothing is kept here that was not sent."""
+    def _probe_tail(self, now: float, left: float) -> Run | None:
+        """RFC 8985 section 7.3, with the last segment: nothing is kept here that was not sent.
+
+        left is how many seconds later the retransmission timer would have run out.
+        """
         self.alarm = Alarm.RETRANSMIT
         if self.in_flight <= self._mss:
             # The acknowledgement of a single segment may be delayed by longer than most timeouts last.
-            self.timer = now + self.round_trip.rto - self.round_trip.probe_after
+            self.timer = now + left
             return None
         self.timer = now + self.round_trip.rto
         self._probe_end = self.snd_nxt
         self._probed_at = now
-        return self.board.resend(self.board.last(self._mss), self._mss, now)
+        return self._send_again(self.board.last(self._mss), self._mss, now)
+
+    def _send_again(self, index: int, octets: int, now: float) -> Run:
+        run = self.board.resend(index, octets, now)
+        if self.resent_end is None or diff(run.end, self.resent_end) > 0:
+            self.resent_end = run.end
+        return run
 
     def watch_window(self, now: float) -> None:
         """The window is closed and nothing is in flight: probe it, or a lost update would stop the flow for ever."""
@@ -251,8 +265,13 @@ class Sender(SendWindow):
         elif wait:
             self.timer = now + wait
             self.alarm = Alarm.REORDERING
-        elif advanced or self.timer is None or self.alarm is not Alarm.RETRANSMIT:
+        elif advanced or self.timer is None or not self._runs_on:
             self._arm(now)
+
+    @property
+    def _runs_on(self) -> bool:
+        """Whether the timer is one that only something new puts off; else a client that sends on and on would."""
+        return self.alarm is Alarm.RETRANSMIT or (self.alarm is Alarm.PROBE_TAIL and self.calm)
 
     # --- what changes the terms ---------------------------------------------------------------------------------------
 

@@ -208,6 +208,12 @@ class TestData:
         assert set(probes) == {(tcp.ACK, 0, 1, b"")}
         assert bench.connection.state is State.ESTABLISHED
 
+    def test_a_window_that_opens_with_data_ends_the_probing(self):
+        bench = established().receive(segment(window=0)).wait(0.1)
+        bench.receive(segment(data=b"x", window=1000))
+        bench.host_takes(1).host_sends(b"data").said()
+        assert bench.wait(0.3).said() == [(PSH_ACK, 1, 2, b"data")], "sent again in its time, and nothing probed"
+
     def test_probes_that_are_answered_go_on_for_ever(self):
         bench = established().receive(segment(window=0))
         for _ in range(30):

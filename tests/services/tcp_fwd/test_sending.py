@@ -42,6 +42,27 @@ class TestTimer:
         flight.ack(2).send(1).at(flight.now + RTT).ack(3)
         assert flight.sender.round_trip.rto < 1.0
 
+    def test_a_client_that_sends_on_and_on_puts_off_neither_the_probe_nor_the_timeout(self):
+        flight = measured().send(2)
+        began = flight.now
+        while not flight.sender.retransmissions:
+            timer = flight.sender.timer
+            assert timer is not None
+            if timer <= flight.now + 0.01:
+                flight.expire()
+            else:
+                flight.at(flight.now + 0.01)
+            assert flight.now < began + 1.0
+            flight.sender.receive_ack(flight.segment(MSS, flight.window, data=b"x"), (), flight.now)
+
+    def test_what_was_sent_again_is_known_until_it_is_acknowledged(self):
+        flight = measured(sack=False).send(3).time_out()
+        assert flight.sender.resent_end is None
+        flight.again()
+        assert flight.sender.resent_end == (ISS + 1 + 2 * MSS) & MASK
+        assert flight.ack(1.5).sender.resent_end is not None
+        assert flight.ack(2).sender.resent_end is None
+
     def test_no_round_trip_is_taken_from_what_was_sent_again(self):
         flight = measured().send(1).time_out()
         flight.again()
