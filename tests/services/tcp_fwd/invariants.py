@@ -8,7 +8,10 @@ been received and nothing else.
 From the client: each octet is written once, in order, unchanged; never more waits for the host socket than the
 capacity, and nothing out of order beyond the window, nor more than the flow's share; all that is held is counted.
 
-What is taken by header prediction does what it would do without it.
+What is unacknowledged has a timer, which is not over: it starts anew with each acknowledgement of something new (RFC
+6298 section 5, (5.3)), and when the first unacknowledged octet is sent again.
+
+What is taken by header prediction does what it would do without it, and sets the same timers.
 
 An end: the host socket's sending side is closed when everything up to the client's FIN is written; Finish comes once,
 and after it nothing; a closed connection has no timer; before the far end has accepted nothing is sent but a refusal.
@@ -28,7 +31,7 @@ from services.tcp_fwd.limits import AHEAD, SHARE, Buffers
 from services.tcp_fwd.receiving import BLOCK_COST, MAX_BLOCKS
 from services.tcp_fwd.scoreboard import LOST, SACKED
 from services.tcp_fwd.segment import Segment, parse
-from services.tcp_fwd.send_window import LIMIT
+from services.tcp_fwd.send_window import LIMIT, Alarm
 from services.tcp_fwd.states import NO_TIMEOUT, State
 
 
@@ -48,7 +51,11 @@ class Witness:
     shut: bool = False
     finished: bool = False
     connected: bool = False
+    now: float = 0.0
+    """When the event was that is looked at."""
     una: int = 0
+    highest_sent: int = 0
+    """The end of what has been sent, relative to iss."""
     last_ack: int | None = None
     right_edge: int | None = None
     largest_window: int = 0xFFFF
@@ -61,7 +68,8 @@ class Witness:
     def __post_init__(self) -> None:
         self.capacity = self.connection.receiver.capacity
 
-    def watch(self, commands: list[Command]) -> None:
+    def watch(self, commands: list[Command], now: float) -> None:
+        self.now = now
         for command in commands:
             assert not self.finished, "nothing comes after Finish"
             self.seen.append(type(command).__name__)
@@ -100,6 +108,9 @@ class Witness:
             assert diff(end, sender.snd_nxt) <= 0
             at = diff(one.seq, self.iss) - 1
             assert one.payload == self.host_octets(at, len(one.payload))
+            if one.seq == sender.snd_una and at < self.highest_sent and not one.flags & tcp.SYN:
+                assert sender.timer == self.now + sender.round_trip.rto, "what is sent again is waited for"
+            self.highest_sent = max(self.highest_sent, diff(end, self.iss) - 1)
         else:
             assert diff(one.seq, sender.snd_nxt) in {0, -1}, "an acknowledgement, or a probe"
         for left, right in tcp.parse_options(one.options).sack:
@@ -128,6 +139,8 @@ class Witness:
         receiver, sender = connection.receiver, connection.sender
         position = diff(sender.snd_una, self.iss)
         assert position >= self.una, "SND.UNA only advances"
+        if connection.state not in NO_TIMEOUT and sender.in_flight:
+            self._check_timer(advanced=position > self.una)
         self.una = position
         assert 0 <= sender.in_flight <= LIMIT + 2
         assert 0 <= receiver.pending <= self.capacity
@@ -136,13 +149,19 @@ class Witness:
         self._check_runs()
         if connection.state in {State.CLOSED, State.VERDICT, State.CONNECTING}:
             assert connection.next_timeout() is None, "no timer is left"
-        if connection.state not in NO_TIMEOUT and sender.in_flight:
-            assert sender.timer is not None, "what is unacknowledged has a timer"
-            assert connection.next_timeout() is not None
         if self.finished:
             assert connection.state in {State.CLOSED, State.TIME_WAIT}
             assert not connection.room()
         assert min(connection.room(), 1 << 30) <= max(sender.snd_wnd, 0)
+
+    def _check_timer(self, *, advanced: bool) -> None:
+        sender = self.connection.sender
+        assert sender.timer is not None, "what is unacknowledged has a timer"
+        assert self.connection.next_timeout() is not None
+        assert sender.timer > self.now, "what has run out is dealt with"
+        if advanced and sender.alarm is not Alarm.REORDERING:
+            lasts = sender.round_trip.probe_after if sender.alarm is Alarm.PROBE_TAIL else sender.round_trip.rto
+            assert sender.timer == self.now + lasts, "an acknowledgement of something new starts it anew"
 
     def _check_blocks(self) -> None:
         receiver = self.connection.receiver
@@ -179,12 +198,14 @@ class Witness:
         assert sender.congestion.cwnd > 0
 
 
-_SENDER: Final = ("snd_una", "snd_nxt", "calm", "inflation", "retransmissions")
+_SENDER: Final = ("snd_una", "snd_nxt", "snd_wnd", "calm", "inflation", "retransmissions", "timer", "alarm")
 _RECEIVER: Final = ("rcv_nxt", "edge", "pending", "ts_recent", "now_ack", "ack_due_at", "unacked", "duplicate", "ahead")
 
 
 def as_without_prediction(connection: Connection, segment: Segment, now: float) -> list[Command]:
     """Give a connection a segment, and an equal one too, which may not predict: both must do the same."""
+    if not connection._predicted:
+        return list(connection.receive_segment(segment, now))
     slow = deepcopy(connection)
     slow._predicted = False
     expected = list(slow.receive_segment(segment, now))

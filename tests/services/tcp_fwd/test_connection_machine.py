@@ -49,9 +49,9 @@ class ConnectionMachine(RuleBasedStateMachine):
             sack_permitted=st.booleans(), timestamps=st.sampled_from([None, (50, 0)]), sack=st.just(()),
         ),
         window=st.sampled_from([0, 100, 0xFFFF]), room=st.sampled_from([1 << 28, 1 << 19, 1 << 17]),
-        at_once=st.sampled_from([True, True, True, False]),
+        capacity=st.sampled_from([1 << 30, 1 << 16, 3000]), at_once=st.sampled_from([True, True, True, False]),
     )  # fmt: skip
-    def open(self, options: tcp.Options, window: int, room: int, at_once) -> None:
+    def open(self, options: tcp.Options, window: int, room: int, capacity: int, at_once) -> None:
         """at_once: the connection is established, as most of what may happen to one needs it to be."""
         self.now = 100.0
         self.stamped = options.timestamps is not None
@@ -66,6 +66,7 @@ class ConnectionMachine(RuleBasedStateMachine):
             syn, Emitter(FLOW, MSS), iss=ISS, now=self.now, buffers=buffers, idle_timeout=600.0
         )  # fmt: skip
         self.witness = Witness(self.connection, buffers, ISS, IRS, client_octets, host_octets)
+        self.share_changes(capacity)
         if at_once:
             self.do(self.connection.verdict(None))
             self.witness.connected = True
@@ -73,10 +74,10 @@ class ConnectionMachine(RuleBasedStateMachine):
             self.send(seq=0, ack=self.acknowledgeable(1.0), flags=tcp.ACK, window=0xFFFF, length=0)
 
     def do(self, commands) -> None:
-        self.witness.watch(commands)
+        self.witness.watch(commands, self.now)
         if self.witness.finished:
             return
-        self.witness.watch(self.connection.flush(self.now))
+        self.witness.watch(self.connection.flush(self.now), self.now)
 
     def over(self) -> bool:
         return not hasattr(self, "witness") or self.witness.finished
@@ -162,10 +163,13 @@ class ConnectionMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK)
     @rule(
         length=st.integers(0, 3000), share=st.sampled_from([0.0, 0.3, 1.0]), window=st.sampled_from([0, 500, 0xFFFF]),
-        fin=st.integers(0, 40), later=st.integers(0, 1),
+        fin=st.integers(0, 40), later=st.sampled_from([0.0, 0.001, 0.02]),
     )  # fmt: skip
     def sane_segment(self, length, share, window, fin, later) -> None:
-        self.tsval = max(self.tsval, self.connection.receiver.ts_recent) + later
+        self.wait(later)
+        if self.over():
+            return
+        self.tsval = max(self.tsval, self.connection.receiver.ts_recent) + round(later * 1000)
         length = min(length, self.connection.receiver.edge)
         seq = (self.connection.receiver.rcv_nxt - IRS - 1) & MASK
         flags = tcp.ACK
@@ -194,12 +198,14 @@ class ConnectionMachine(RuleBasedStateMachine):
     @precondition(
         lambda self: (
             not self.over() and self.fin_at is None and self.connection.state in CLIENT_SENDS
-            and self.connection.receiver.edge > 3000 and not self.connection.receiver.blocks
+            and self.connection.receiver.edge > 2 and not self.connection.receiver.blocks
         )
     )  # fmt: skip
-    @rule(hole=st.integers(1, 1000), length=st.integers(0, 1000), chance=st.integers(30, 45))
+    @rule(hole=st.integers(1, 1000), length=st.sampled_from([0, 0, 1, 1000]), chance=st.integers(34, 41))
     def fin_before_what_it_follows(self, hole, length, chance) -> None:
         """The FIN, whose segment came ahead, counts when the hole is filled, though it does not come again."""
+        hole = min(hole, self.connection.receiver.edge - 1)
+        length = min(length, self.connection.receiver.edge - hole)
         if chance != RARELY or self.next() + hole + length < self.highest:
             return
         start, window = self.next(), 0xFFFF
@@ -230,6 +236,33 @@ class ConnectionMachine(RuleBasedStateMachine):
         if self.connection.state not in {State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK, State.TIME_WAIT}:
             self.send(seq=seq, ack=self.acknowledgeable(share), flags=tcp.ACK, window=0xFFFF, length=length)
 
+    @precondition(
+        lambda self: not self.over() and self.connection.state in CLIENT_SENDS and self.connection.receiver.edge > 0
+    )
+    @rule(beyond=st.sampled_from([1, 1, 0, -1, 2]), took=st.booleans())
+    def data_to_the_edge(self, beyond, took) -> None:
+        """What is beyond the window is not taken."""
+        self.tsval = max(self.tsval, self.connection.receiver.ts_recent)
+        start, edge = self.next(), self.connection.receiver.edge
+        self.send(seq=start, ack=self.acknowledgeable(0.0), flags=tcp.ACK, window=0xFFFF, length=edge + beyond)
+        if self.over():
+            return
+        assert self.next() <= start + edge + (self.fin_at is not None)
+        if took and (pending := self.connection.receiver.pending):
+            self.do(self.connection.socket_took(pending))
+
+    @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK)
+    @rule(beyond=st.integers(-1, 2), length=st.sampled_from([0, 0, 100]))
+    def acknowledgement_about_the_end(self, beyond, length) -> None:
+        """What was never sent is not acknowledged, and a segment that says so is dropped (RFC 5961 section 5.2)."""
+        self.tsval = max(self.tsval, self.connection.receiver.ts_recent)
+        sender = self.connection.sender
+        before = sender.snd_una, self.next()
+        length = min(length, self.connection.receiver.edge) if self.connection.state in CLIENT_SENDS else 0
+        self.send(seq=before[1], ack=(sender.snd_nxt + beyond) & MASK, flags=tcp.ACK, window=0xFFFF, length=length)
+        if beyond > 0:
+            assert (sender.snd_una, self.next()) == before
+
     @precondition(lambda self: not self.over() and self.connection.sender.in_flight > 100)
     @rule(share=st.floats(0.01, 0.99))
     def part_is_acknowledged_and_then_nothing(self, share) -> None:
@@ -241,8 +274,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         while not self.over() and self.connection.sender.retransmissions == before:
             due = self.connection.next_timeout()
             assert due is not None
-            self.now = max(self.now, due)
-            self.do(self.connection.handle_timeout(self.now))
+            self.fire(due)
 
     @precondition(lambda self: not self.over() and self.connection.sender.in_flight > 1)
     @rule(
@@ -287,11 +319,17 @@ class ConnectionMachine(RuleBasedStateMachine):
         end = self.now + seconds
         fired = 0
         while not self.over() and (due := self.connection.next_timeout()) is not None and due <= end:
-            self.now = max(self.now, due)
-            self.do(self.connection.handle_timeout(self.now))
+            self.fire(due)
             fired += 1
             assert fired < 300, "timers do not spin"
         self.now = end
+
+    def fire(self, due: float) -> None:
+        self.now = max(self.now, due)
+        self.do(self.connection.handle_timeout(self.now))
+        if not self.over():
+            due = self.connection.next_timeout()
+            assert due is None or due > self.now, "what has run out is dealt with"
 
     @precondition(lambda self: self.over())
     @rule()
@@ -300,28 +338,43 @@ class ConnectionMachine(RuleBasedStateMachine):
         if self.connection.state is State.CLOSED:
             assert self.connection.handle_timeout(self.now) == ()
 
+    def do_what_it_should(self) -> None:
+        """The far end takes everything; the client acknowledges all, and fills the first hole."""
+        receiver = self.connection.receiver
+        if receiver.pending:
+            self.do(self.connection.socket_took(receiver.pending))
+        if self.over() or self.connection.state in NO_TIMEOUT:
+            return
+        self.tsval = max(self.tsval, receiver.ts_recent) + 1
+        start, length, flags = self.next(), 0, tcp.ACK
+        if self.connection.state in CLIENT_SENDS:
+            end = start + receiver.edge if self.fin_at is None else self.fin_at
+            if receiver.blocks:
+                end = min(end, (receiver.blocks[0].seq - IRS - 1) & MASK)
+            length = max(min(end - start, receiver.edge, 5000), 0)
+            if start + length == self.fin_at:
+                flags |= tcp.FIN
+            elif not receiver.blocks and self.fin_at is None:
+                length = min(length, max(diff(self.connection.sender.wl1, receiver.rcv_nxt), 0))
+        self.send(seq=start, ack=self.acknowledgeable(1.0), flags=flags, window=0xFFFF, length=length)
+
+    @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK | NO_TIMEOUT)
+    @rule(turns=st.integers(1, 5))
+    def all_is_well_for_a_while(self, turns) -> None:
+        """What is predicted is tried only where nothing is missing."""
+        for _ in range(turns):
+            if self.over() or self.connection.state in NO_TIMEOUT or (self.fin_at is not None and turns < 5):
+                return
+            self.do_what_it_should()
+
     def teardown(self) -> None:
         """A client that does all that it should gets everything through, whatever came before."""
         if self.over() or self.connection.state in BEFORE_SYN_ACK | NO_TIMEOUT:
             return
         for _ in range(60):
-            receiver = self.connection.receiver
-            if receiver.pending:
-                self.do(self.connection.socket_took(receiver.pending))
+            self.do_what_it_should()
             if self.over() or self.connection.state in NO_TIMEOUT:
                 return
-            self.tsval = max(self.tsval, receiver.ts_recent) + 1
-            start, length, flags = self.next(), 0, tcp.ACK
-            if self.connection.state in CLIENT_SENDS:
-                end = start + receiver.edge if self.fin_at is None else self.fin_at
-                if receiver.blocks:
-                    end = min(end, (receiver.blocks[0].seq - IRS - 1) & MASK)
-                length = max(min(end - start, receiver.edge, 5000), 0)
-                if start + length == self.fin_at:
-                    flags |= tcp.FIN
-                elif not receiver.blocks and self.fin_at is None:
-                    length = 0
-            self.send(seq=start, ack=self.acknowledgeable(1.0), flags=flags, window=0xFFFF, length=length)
         if self.connection.receiver.pending:
             self.do(self.connection.socket_took(self.connection.receiver.pending))
         assert self.connection.sender.in_flight == 0, "everything is acknowledged"
