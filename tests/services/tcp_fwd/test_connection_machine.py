@@ -110,6 +110,19 @@ class ConnectionMachine(RuleBasedStateMachine):
             give = self.connection.socket_last_data if last else self.connection.socket_data
             self.do(give(host_octets(at, size), self.now))
 
+    @precondition(lambda self: not self.over() and self.connection.state in HOST_SENDS)
+    @rule(
+        sizes=st.lists(st.integers(1, 5000), min_size=1, max_size=3), share=st.sampled_from([0.2, 0.6, 1.0]),
+        pause=st.sampled_from([0.0, 0.01, 0.02]),
+    )  # fmt: skip
+    def data_and_its_acknowledgement(self, sizes, share, pause) -> None:
+        for size in sizes:
+            self.socket_data(size, idle=False)
+        self.wait(pause)
+        if not self.over():
+            self.tsval = max(self.tsval, self.connection.receiver.ts_recent)
+            self.send(seq=self.next(), ack=self.acknowledgeable(share), flags=tcp.ACK, window=0xFFFF, length=0)
+
     @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK)
     @rule()
     def socket_ended(self) -> None:
