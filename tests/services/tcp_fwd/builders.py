@@ -16,6 +16,20 @@ IRS = 1000  # the client's first sequence number
 ISS = 5000  # ours
 MSS = 1460
 
+PATTERN = bytes((n * 7 + 1) & 0xFF for n in range(251)) * 10_000
+
+
+def client_octets(position: int, size: int) -> bytes:
+    """What a client that always sends the same sends from a position on."""
+    start = position % 251
+    return PATTERN[start : start + size]
+
+
+def host_octets(position: int, size: int) -> bytes:
+    """The same of a host."""
+    start = (position + 100) % 251
+    return PATTERN[start : start + size]
+
 
 def segment(
     seq: int = IRS + 1, ack: int = ISS + 1, flags: int = tcp.ACK, window: int = 0xFFFF, data: bytes = b"",

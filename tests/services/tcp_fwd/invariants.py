@@ -9,7 +9,7 @@ From the client: each octet is written once, in order, unchanged; never more wai
 capacity, and nothing out of order beyond the window, nor more than the flow's share; all that is held is counted.
 
 What is unacknowledged has a timer, which is not over: it starts anew with each acknowledgement of something new (RFC
-6298 section 5, (5.3)), and when the first unacknowledged octet is sent again.
+6298 section 5, (5.3)), and when the first unacknowledged octet is sent again; other segments do not put it off.
 
 What is taken by header prediction does what it would do without it, and sets the same timers.
 
@@ -203,8 +203,18 @@ _SENDER: Final = ("snd_una", "snd_nxt", "snd_wnd", "calm", "inflation", "retrans
 _RECEIVER: Final = ("rcv_nxt", "edge", "pending", "ts_recent", "now_ack", "ack_due_at", "unacked", "duplicate", "ahead")
 
 
-def as_without_prediction(connection: Connection, segment: Segment, now: float) -> list[Command]:
-    """Give a connection a segment, and an equal one too, which may not predict: both must do the same."""
+def receive(connection: Connection, segment: Segment, now: float) -> list[Command]:
+    """Give a connection a segment. If nothing new is acknowledged, the probe of the tail is not put off."""
+    sender = connection.sender
+    una, timer, alarm = sender.snd_una, sender.timer, sender.alarm
+    commands = _as_without_prediction(connection, segment, now)
+    if sender.snd_una == una and alarm is sender.alarm is Alarm.PROBE_TAIL and timer is not None:
+        assert sender.timer == timer
+    return commands
+
+
+def _as_without_prediction(connection: Connection, segment: Segment, now: float) -> list[Command]:
+    """Give an equal one the segment too, which may not predict: both must do the same."""
     if not connection._predicted:
         return list(connection.receive_segment(segment, now))
     unchanging = connection.emitter, connection._terms, *connection.sender.runs

@@ -1,7 +1,6 @@
 """Any sequence of segments, verdicts, socket events and timeouts keeps what tests.services.tcp_fwd.invariants says.
 
-The client is sane half of the time: its segments then continue what it has sent, and acknowledge what it may. The other
-half it sends anything that its sequence numbers and flags can say.
+The client is sane half of the time: it continues what it has sent, and acknowledges what it may. Else it says anything.
 """
 
 from typing import Final
@@ -17,8 +16,8 @@ from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.limits import Buffers
 from services.tcp_fwd.segment import Emitter
 from services.tcp_fwd.states import CLIENT_SENDS, HOST_SENDS, NO_TIMEOUT, State
-from tests.services.tcp_fwd.builders import FLOW, MSS, segment
-from tests.services.tcp_fwd.invariants import Witness, as_without_prediction
+from tests.services.tcp_fwd.builders import FLOW, MSS, client_octets, host_octets, segment
+from tests.services.tcp_fwd.invariants import Witness, receive
 
 IRS = 0xFFFFFF00  # both directions cross the end of the circle
 ISS = 0xFFFFFE00
@@ -28,18 +27,6 @@ BEFORE_SYN_ACK = {State.VERDICT, State.CONNECTING}
 
 RARELY: Final = 37
 """Of a number up to something larger: hypothesis prefers those at the ends. Early ends leave nothing to be tried."""
-
-PATTERN = bytes((n * 7 + 1) & 0xFF for n in range(251)) * 10_000
-
-
-def client_octets(position: int, size: int) -> bytes:
-    start = position % 251
-    return PATTERN[start : start + size]
-
-
-def host_octets(position: int, size: int) -> bytes:
-    start = (position + 100) % 251
-    return PATTERN[start : start + size]
 
 
 class ConnectionMachine(RuleBasedStateMachine):
@@ -123,6 +110,17 @@ class ConnectionMachine(RuleBasedStateMachine):
             self.tsval = max(self.tsval, self.connection.receiver.ts_recent)
             self.send(seq=self.next(), ack=self.acknowledgeable(share), flags=tcp.ACK, window=0xFFFF, length=0)
 
+    @precondition(lambda self: not self.over() and self.connection.state in HOST_SENDS)
+    @rule(seconds=st.sampled_from([0.1, 3.0]), length=st.sampled_from([0, 10]))
+    def window_closes_and_opens(self, seconds, length) -> None:
+        """A closed window is probed; data may open it."""
+        self.tsval = max(self.tsval, self.connection.receiver.ts_recent)
+        self.send(seq=self.next(), ack=self.acknowledgeable(1.0), flags=tcp.ACK, window=0, length=0)
+        self.wait(seconds)
+        if not self.over():
+            length = min(length, self.connection.receiver.edge) if self.connection.state in CLIENT_SENDS else 0
+            self.send(seq=self.next(), ack=self.acknowledgeable(1.0), flags=tcp.ACK, window=0xFFFF, length=length)
+
     @precondition(lambda self: not self.over() and self.connection.state not in BEFORE_SYN_ACK)
     @rule()
     def socket_ended(self) -> None:
@@ -157,13 +155,11 @@ class ConnectionMachine(RuleBasedStateMachine):
             length = min(length, max(self.fin_at - seq, 0))
         self.highest = max(self.highest, seq + length)
         data = client_octets(seq, length)
-        one = segment(
-            seq=IRS + 1 + seq, ack=ack, flags=flags, window=window, data=data, options=options
-        )  # fmt: skip
+        one = segment(seq=IRS + 1 + seq, ack=ack, flags=flags, window=window, data=data, options=options)
         if self.stamped:
             one = one._replace(tsval=self.tsval, tsecr=self.connection.sender.stamp(self.now - 0.05))
         self.witness.fin_at = self.fin_at
-        self.do(as_without_prediction(self.connection, one, self.now))
+        self.do(receive(self.connection, one, self.now))
 
     def next(self) -> int:
         """The client's octets that were taken in order."""
