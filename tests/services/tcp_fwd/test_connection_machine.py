@@ -104,7 +104,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     )  # fmt: skip
     def data_and_its_acknowledgement(self, sizes, share, pause) -> None:
         for size in sizes:
-            self.socket_data(size, idle=False)
+            self.socket_data(size, idle=False, last=False)
         self.wait(pause)
         if not self.over():
             self.tsval = max(self.tsval, self.connection.receiver.ts_recent)
