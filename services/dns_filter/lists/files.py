@@ -22,7 +22,7 @@ from services.dns_filter.lists.table import Table
 
 MAX_OCTETS: Final = 128 << 20  # of one list; four times what a million hosts lines take
 
-_FORM: Final = 2  # of what is written here; counts into the name of a generation
+_FORM: Final = 3  # of what is written here; counts into the name of a generation
 _CHUNK: Final = 1 << 20  # octets
 _REPORT: Final = "report.json"
 _LOCK: Final = "lock"

@@ -29,7 +29,8 @@ _SAMPLE: Final = 200  # lines that tell the shape of a chunk
 NAME: Final = rb"[a-z0-9_][a-z0-9_-]*\.[a-z0-9_.-]*[a-z]"
 _ODD: Final = (b"..", b".-", b"-.")
 _MAX_LABEL: Final = 63  # octets; RFC 1035 section 2.3.4
-_COMMENT: Final = rb"[ \t\r]*(?:[ \t]#.*)?$"
+_END: Final = rb"(?:\n|[ \t\r]*\n)"
+_COMMENT: Final = rb"(?:\n|[ \t\r]*(?:[ \t]#[^\n]*)?\n)"  # mostly there is none
 
 
 class _Shape(NamedTuple):
@@ -39,13 +40,13 @@ class _Shape(NamedTuple):
 
 
 def _shape(before: bytes, after: bytes, coverage: int) -> _Shape:
-    return _Shape(re.compile(b"^(?:" + before + b"(" + NAME + b")" + after + b"|.*$)", re.MULTILINE), coverage)
+    return _Shape(re.compile(before + b"(" + NAME + b")" + after + b"|[^\n]*\n"), coverage)
 
 
 _SHAPES: Final = (
     _shape(rb"(?:0\.0\.0\.0|127\.0\.0\.1|::1?)[ \t]+", _COMMENT, AT),
     _shape(rb"(?:\*?\.)?", _COMMENT, AT | BELOW),
-    _shape(rb"\|\|", rb"\^[ \t\r]*$", AT | BELOW),
+    _shape(rb"\|\|", rb"\^" + _END, AT | BELOW),
 )
 _SINKS: Final = frozenset({b"0.0.0.0", b"127.0.0.1", b"::", b"::1", b"0", b"::0"})
 # What hosts files say of the machine itself (hosts(5), Debian's and macOS's own).
@@ -121,9 +122,7 @@ class Others:
 
 def find_names(line: re.Pattern[bytes], text: bytes) -> list[bytes]:
     """The name on each line, or nothing where the line has another shape or needs a closer look."""
-    found: list[bytes] = line.findall(text)
-    if text.endswith(b"\n"):
-        found.pop()  # what lies behind the last line end
+    found: list[bytes] = line.findall(text if text.endswith(b"\n") else text + b"\n")
     whole = b"\n".join(found)
     # What the shapes let pass but may be no name: odd labels, and long ones.
     if any(odd in whole for odd in _ODD) or max(map(len, found), default=0) > _MAX_LABEL:

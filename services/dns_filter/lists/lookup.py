@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from services.dns_filter.lists.rules import AT, BELOW, unpack
+from services.dns_filter.lists.rules import unpack
 from services.dns_filter.lists.table import Table
 
 
@@ -23,12 +23,11 @@ class Names:
 
     def match(self, name: bytes) -> Match | None:
         """The most specific rule that covers a name (wire form, lower case)."""
-        best: Match | None = None
-        for found, rule in self._table.find(name):
-            source, line, coverage = unpack(rule)
-            if coverage & (AT if len(found) == len(name) - 2 else BELOW):  # in the wire form are two octets more
-                best = Match(source, line, found.decode("ascii"))
-        return best
+        found = self._table.find(name)
+        if found is None:
+            return None
+        source, line, _ = unpack(found[1])
+        return Match(source, line, found[0].decode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)

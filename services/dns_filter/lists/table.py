@@ -4,25 +4,27 @@
     index    where each bucket begins in `names`, and the end of the last one
     marks    bits that tell nearly always that a name is not there
 
-Theory of operation. The number of a name is the CRC-32 of its characters from the last to the first, without the dots:
-each label of a name that is looked up is read once for all the names that it is below. It is one call in C, where a
-keyed hash costs as much as all else. Its upper bits give the bucket; names that fall into one stand there one behind
-the other, and the name itself is compared, so a collision costs time and nothing else. Whoever writes a list could make
-many of them; but he can deny every name as well. The marks are 8 to 16 bits for each name, of which one is set (a Bloom
-filter with one function), since nearly every name that is looked up is listed nowhere. No I/O, no clock.
+Theory of operation. The number of a name is the CRC-32 of its text, one call in C where a keyed hash costs as much as
+all else. Its upper bits give the bucket; names that fall into one stand there one behind the other, and the name itself
+is compared, so a collision costs time and nothing else. Whoever writes a list could make many of them; but he can deny
+every name as well. The marks are 8 to 16 bits for each name, of which one is set (a Bloom filter with one function),
+since nearly every name that is looked up is listed nowhere. No I/O, no clock.
 """
 
 from array import array
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
+from itertools import accumulate, repeat
+from operator import rshift
 from typing import Final, NamedTuple, Protocol
 from zlib import crc32
 
-from services.dns_filter.lists.rules import merge
+from services.dns_filter.lists.rules import AT, BELOW, merge
 
 _PART_BITS: Final = 6
 _PARTS: Final = 1 << _PART_BITS
 """Parts of the table, which are put together one after the other: the objects of one are a 64th of all."""
+_MARK_BITS: Final = 25  # at most: four million octets
 _MAX_OCTETS: Final = (1 << 32) - 1  # by the width of an index
 
 
@@ -37,37 +39,35 @@ class Built(NamedTuple):
 
     starts: "array[int]"
     """The index."""
-    marks: bytearray
+    marks: bytes
 
 
 class TableBuilder:
-    """Collects names."""
+    """Collects names. What can be done for all of them by something of C is: a loop is most of the time."""
 
     def __init__(self) -> None:
         # Joined: a million small objects would take three times as much.
-        self._names: list[list[bytes]] = [[] for _ in range(_PARTS)]
+        self._entries: list[list[bytes]] = [[] for _ in range(_PARTS)]
         self._numbers = [array("I") for _ in range(_PARTS)]
-        self._rules = [array("Q") for _ in range(_PARTS)]
 
     def __len__(self) -> int:
         """How many were added, those that were added twice included."""
-        return sum(map(len, self._rules))
+        return sum(map(len, self._numbers))
 
     def add(self, names: Sequence[bytes], rules: Iterable[int]) -> None:
         """Take names, and a packed rule for each."""
         parts: list[list[bytes]] = [[] for _ in range(_PARTS)]
-        shift = 32 - _PART_BITS
-        add_name = [part.append for part in parts]
+        add_entry = [part.append for part in parts]
         add_number = [part.append for part in self._numbers]
-        add_rule = [part.append for part in self._rules]
-        for name, number, rule in zip(names, map(_number, names), rules, strict=True):
+        shift = 32 - _PART_BITS
+        entries = map(b"%b/%x".__mod__, zip(names, rules, strict=True))
+        for number, entry in zip(map(crc32, names), entries, strict=True):
             part = number >> shift
-            add_name[part](name)
+            add_entry[part](entry)
             add_number[part](number)
-            add_rule[part](rule)
-        for known, part_names in zip(self._names, parts, strict=True):
-            if part_names:
-                known.append(b"\n".join(part_names))
+        for known, part_entries in zip(self._entries, parts, strict=True):
+            if part_entries:
+                known.append(b"\n".join(part_entries))
 
     def build(self, write: Callable[[bytes], object]) -> Built:
         """Give the octets of the names to `write`, piece by piece, and what belongs to them back. To be called once.
@@ -76,21 +76,20 @@ class TableBuilder:
         """
         length = len(self).bit_length()
         bits = max(_PART_BITS, length - 2)  # two to four names in a bucket
-        marks = bytearray(1 << max(_PART_BITS, length))
         index = array("I", [0])
         at = 0
-        for names, numbers, rules in zip(self._names, self._numbers, self._rules, strict=True):
+        for entries, numbers in zip(self._entries, self._numbers, strict=True):
             buckets = [b""] * (1 << bits - _PART_BITS)
-            if names:
-                _fill(buckets, marks, zip(b"\n".join(names).split(b"\n"), numbers, rules, strict=True))
-            names.clear()
+            if entries:
+                _fill(buckets, numbers, b"\n".join(entries).split(b"\n"), 32 - bits)
+            entries.clear()
             ends = list(accumulate(map(len, buckets), initial=at))
             at = ends[-1]
             if at > _MAX_OCTETS:
                 raise ValueError(f"more than {_MAX_OCTETS} octets of names")
             index.extend(ends[1:])
             write(b"".join(buckets))
-        return Built(index, marks)
+        return Built(index, _marks(self._numbers, min(max(_PART_BITS, length) + 3, _MARK_BITS)))
 
 
 class Table:
@@ -103,40 +102,88 @@ class Table:
         self._names = names
         self._shift = _shift(len(index) - 1)
         self._mark_shift = _shift(len(marks))
+        self._bit_shift = self._mark_shift - 3
 
-    def find(self, name: bytes) -> Sequence[tuple[bytes, int]]:
-        """Which names a name (wire form, lower case) is or is below, the shortest first, each with its packed rule."""
-        labels = []
+    def find(self, name: bytes) -> tuple[bytes, int] | None:
+        """The most specific name whose rule covers a name (wire form, lower case), and that packed rule."""
+        text = name[1:-1].translate(_DOTS)
+        marks, shift, bit = self._marks, self._mark_shift, self._bit_shift
+        coverage = AT
         at = 0
         while length := name[at]:
-            at += 1
-            labels.append(name[at : at + length])
-            at += length
-        marks, shift = self._marks, self._mark_shift
-        found: tuple[tuple[bytes, int], ...] = ()
-        number = 0
-        first = len(labels)
-        while first:
-            first -= 1
-            number = crc32(labels[first][::-1], number)
-            if marks[number >> shift] >> (number & 7) & 1:
-                text = b".".join(labels[first:])
-                # No list has a dot or a slash within a label, and the octets could be those of another name.
-                if text.count(b".") == len(labels) - first - 1 and b"/" not in text:
-                    rule = self._rule(text, number)
-                    if rule is not None:
-                        found = (*found, (text, rule))
-        return found
+            if length > _CLEAR:
+                text = _text(name)
+            number = crc32(text[at:])
+            if marks[number >> shift] << (number >> bit & 7) & 128:
+                rule = self._rule(text[at:], number)
+                if rule & coverage and _is_text(name, at, text):
+                    return text[at:], rule
+            at += 1 + length
+            coverage = BELOW
+        return None
 
-    def _rule(self, name: bytes, number: int) -> int | None:
+    def _rule(self, text: bytes, number: int) -> int:
+        """That of exactly this name; 0 where there is none."""
         bucket = number >> self._shift
         octets = self._names[self._index[bucket] : self._index[bucket + 1]]
-        _, found, rest = octets.partition(b"\n%b/" % name)
-        return int(rest.partition(b"\n")[0], 16) if found else None
+        _, found, rest = octets.partition(b"\n%b/" % text)
+        return int(rest.partition(b"\n")[0], 16) if found else 0
 
 
-def _number(name: bytes) -> int:
-    return crc32(name.replace(b".", b"")[::-1])
+_CLEAR: Final = 44
+"""Up to here no length of a label is a character of one; 45 is a hyphen, 48 to 57 are digits."""
+_DOTS: Final = bytes(ord(".") if octet < 64 and octet not in b"-0123456789" else octet for octet in range(256))
+"""Makes text of the wire form, less the first octet and the last."""
+
+
+def _text(name: bytes) -> bytes:
+    """What _DOTS makes of a name, also where the length of a label is unclear."""
+    text = bytearray(name.translate(_DOTS))
+    at = 0
+    while length := name[at]:
+        text[at] = ord(".")
+        at += 1 + length
+    return bytes(text[1:-1])
+
+
+def _is_text(name: bytes, at: int, text: bytes) -> bool:
+    """Whether the labels of a name from `at` on are what the text says: one may have what became a dot within it."""
+    dots = text.count(b".", at)
+    while length := name[at]:
+        at += 1 + length
+        dots -= 1
+    return dots == -1
+
+
+def _fill(buckets: list[bytes], numbers: Sequence[int], entries: Sequence[bytes], shift: int) -> None:
+    """Put names with their rules into the buckets of their part."""
+    mask = len(buckets) - 1
+    twice = {number for number, count in Counter(numbers).items() if count > 1}
+    for number, entry in zip(numbers, entries, strict=True):
+        bucket = number >> shift & mask
+        if number in twice:
+            buckets[bucket] = _merged(buckets[bucket], entry)
+        else:
+            buckets[bucket] += b"\n" + entry
+
+
+def _merged(known: bytes, entry: bytes) -> bytes:
+    """The octets of a bucket with one more entry, whose name it may have already: then the rule is that for both."""
+    name, _, rule = entry.partition(b"/")
+    before, found, after = known.partition(b"\n%b/" % name)
+    if not found:
+        return known + b"\n" + entry
+    old, end, others = after.partition(b"\n")
+    return before + found + b"%x" % merge(int(old, 16), int(rule, 16)) + end + others
+
+
+def _marks(numbers: Iterable[Sequence[int]], bits: int) -> bytes:
+    """A bit for each so many upper bits of a number, set where there is such a number."""
+    digits = bytearray(b"0") * (1 << bits)
+    for part in numbers:
+        # One call for all of them; what comes back is nothing, each time.
+        any(map(digits.__setitem__, map(rshift, part, repeat(32 - bits)), repeat(ord("1"))))
+    return int(digits, 2).to_bytes(len(digits) // 8, "big")
 
 
 def _shift(count: int) -> int:
@@ -144,22 +191,3 @@ def _shift(count: int) -> int:
     if count < _PARTS or count & (count - 1):
         raise ValueError(f"{count} is no size of a table")
     return 33 - count.bit_length()
-
-
-def _fill(buckets: list[bytes], marks: bytearray, entries: Iterable[tuple[bytes, int, int]]) -> None:
-    """Put names, each with its number and its rule, into the buckets of their part."""
-    mask = len(buckets) - 1
-    shift = _shift(_PARTS * len(buckets))
-    mark_shift = _shift(len(marks))
-    for name, number, rule in entries:
-        marks[number >> mark_shift] |= 1 << (number & 7)
-        bucket = number >> shift & mask
-        known = buckets[bucket]
-        if known:
-            before, found, after = known.partition(b"\n%b/" % name)
-            if found:
-                old, _, others = after.partition(b"\n")
-                # Where the name comes last nothing follows.
-                known = before + (b"\n" + others if others else b"")
-                rule = merge(int(old, 16), rule)  # noqa: PLW2901 - what is written is the one for both
-        buckets[bucket] = known + b"\n%b/%x" % (name, rule)

@@ -27,8 +27,7 @@ _SIMPLE: Final = re.compile(
     rb"(\.|\*\.|rpz-[a-z-]+\.)[ \t\r]*(?:;.*)?"
 )
 _LISTED: Final = re.compile(
-    rb"^(?:((?:\*\.)?" + NAME + rb")[ \t]+(?:[0-9]+[ \t]+)?(?:in[ \t]+)?cname[ \t]+\.[ \t\r]*(?:;.*)?$|.*$)",
-    re.MULTILINE,
+    rb"(?:((?:\*\.)?" + NAME + rb")[ \t]+(?:[0-9]+[ \t]+)?(?:in[ \t]+)?cname[ \t]+\.[ \t\r]*(?:;[^\n]*)?\n|[^\n]*\n)",
 )
 _NOT_LINE_BY_LINE: Final = re.compile(rb"^(?:\$|[ \t]+[^ \t\r\n;])|\(|\.rpz-", re.MULTILINE)
 _SOA: Final = re.compile(r"\s*(?:(?:[0-9]\w*|in)\s+)*soa\s")
