@@ -1,40 +1,50 @@
 """The embedded store's memory: what a tracker that was killed told its clients is known to the next one.
 
 A file in the instance's directory, which ends with the instance. Each change is appended before it is confirmed; what
-the kernel has taken outlives this process. When the file has grown to several times what is needed, it is written anew
-beside the old one, some leases at a time, and then replaces it. Times are CLOCK_MONOTONIC, so a file of another boot
-says nothing and is replaced. A record that was cut off by the end of a process ends the reading.
+the kernel has taken outlives this process. Times are CLOCK_MONOTONIC, so a file of another boot says nothing and is
+replaced. A record that was cut off by the end of a process ends the reading.
+
+To do a record again takes many times as long as to take over a lease of those that were kept together, and whoever
+waits for the next process waits for that. So the file is written anew, beside the old one and some leases at a time,
+as soon as a sixteenth of it are single records; and these bring the new one on, so that there are never many more.
 
     [format, boot id]                                          the first record
+    ["kept", addresses, untils, names of each, [rule, client, chain]s, which of these is that of each, whens]
+    ["names", names, address of each, or addresses]            behind all that are kept
     ["lease", addresses, until, name, rule, client, chain, when, alone]
     ["touch", addresses, until]
     ["gone", addresses]
 """
 
+import gc
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgpack
 
-from services.tracker.leases import Leases, LeasesFullError, Origin
+from services.tracker.leases import Lease, Leases, LeasesFullError, Origin
 
-_FORMAT: Final = "netstack leases 1"
+_FORMAT: Final = "netstack leases 2"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")  # random(4)
 _COMPACT_ABOVE: Final = 4 << 20  # octets
-_GROWTH: Final = 4  # times what it had when it was written anew
-_AT_ONCE: Final = 2048  # leases written in one step; 5 ms or so
+_GROWTH: Final = 16  # it may grow by one such part
+_AT_ONCE: Final = 1024  # leases written in one step; 1 ms or so
+_STEP_EVERY: Final = 16  # records
 
 # What the fields of a record are, beginning with its kind.
-_LEASE: Final = (str, list, float, str, str, bytes, list, float, bool)
-_TOUCH: Final = (str, list, float)
-_GONE: Final = (str, list)
+_LEASE: Final = (str, tuple, float, str, str, bytes, tuple, float, bool)
+_TOUCH: Final = (str, tuple, float)
+_GONE: Final = (str, tuple)
+_KEPT: Final = (str, tuple, tuple, tuple, tuple, tuple, tuple)
+_NAMES: Final = (str, tuple, tuple)
 
 _log = logging.getLogger(__name__)
 
 Record = Sequence[Any]
+Part = TypeVar("Part")
 
 
 class Journal:
@@ -47,12 +57,15 @@ class Journal:
         self._limit = compact_above
         self._file = -1
         self._size = 0
+        self._appended = 0
         self._new = -1
         self._rest: Iterator[bytes] | None = None
         self._leases: Leases | None = None
 
     def open(self, leases: Leases, now: float) -> int:
         """Read what the last process left into `leases`, then be ready for more; how many are known from before."""
+        collects = gc.isenabled()
+        gc.disable()  # it would look at all that is read again and again, and nothing of it refers back
         try:
             self._size = self._read(leases, now)
             if self._size:
@@ -65,6 +78,10 @@ class Journal:
                 self.step()
         except OSError as error:
             self._fail(error)
+        finally:
+            gc.freeze()
+            if collects:
+                gc.enable()
         self._leases = leases
         return len(leases)
 
@@ -79,6 +96,11 @@ class Journal:
     def gone(self, addresses: Sequence[bytes]) -> None:
         """These leases were ended before their time."""
         self._append(("gone", addresses))
+
+    @property
+    def is_writing_anew(self) -> bool:
+        """Whether that is under way."""
+        return self._rest is not None
 
     def step(self) -> None:
         """Some of the work of writing the file anew, where that is under way; call it now and then."""
@@ -108,15 +130,16 @@ class Journal:
             return 0
         whole = 0
         with file:
-            unpacker = msgpack.Unpacker(file, raw=False, max_buffer_size=1 << 26)
+            unpacker = msgpack.Unpacker(file, raw=False, use_list=False, read_size=1 << 20, max_buffer_size=1 << 26)
             try:
-                if next(unpacker, None) == [_FORMAT, _boot_id()]:
+                if next(unpacker, None) == (_FORMAT, _boot_id()):
                     whole = unpacker.tell()
                     for record in unpacker:
                         _apply(record, leases, now)
                         whole = unpacker.tell()
             except Exception as error:  # noqa: BLE001  (msgpack raises many kinds for octets that are none of its)
                 _log.debug("%s ends with what is no record: %s", self._path, error)
+        leases.settle()
         return whole
 
     def _append(self, record: Record) -> None:
@@ -127,6 +150,9 @@ class Journal:
             self._write(self._file, octets)
             if self._new >= 0:
                 self._write(self._new, octets)
+                self._appended += 1
+                if self._appended % _STEP_EVERY == 0:
+                    self.step()
             self._size += len(octets)
             if self._size > self._limit and self._new < 0 and self._leases is not None:
                 self._begin(self._leases)
@@ -146,19 +172,26 @@ class Journal:
         self._rest = self._whole(leases)
 
     def _whole(self, leases: Leases) -> Iterator[bytes]:
-        known = leases.addresses()
-        for at in range(0, len(known), _AT_ONCE):
-            # As they are by now: one that was revoked meanwhile stands in the new file already as gone.
+        """All of it as it is by now: what was revoked meanwhile stands in the new file already as gone."""
+        for addresses in _parts(leases.addresses()):
+            kept: dict[bytes, Lease] = {}
             lines = []
-            for address in known[at : at + _AT_ONCE]:
+            for address in addresses:
                 lease = leases.get(address)
                 if lease is None:
                     continue
+                if lease.clients is None:
+                    kept[address] = lease
+                    continue
                 for name in lease.names:
-                    for client, until in (lease.clients or {lease.origin.client: lease.until}).items():
-                        origin = lease.origin._replace(client=client, alone=lease.clients is not None)
+                    for client, until in lease.clients.items():
+                        origin = lease.origin._replace(client=client, alone=True)
                         lines.append(self._packer.pack(_lease([address], until, name, origin)))
-            yield b"".join(lines) or self._packer.pack(("gone", []))
+            yield self._packer.pack(_kept(kept)) + b"".join(lines)
+        for names in _parts(leases.names()):
+            siblings = {name: known for name in names if (known := leases.siblings(name))}
+            only = [known[0] if len(known) == 1 else known for known in siblings.values()]
+            yield self._packer.pack(("names", list(siblings), only))
 
     def _replace(self) -> None:
         self._path.with_suffix(".new").replace(self._path)
@@ -166,7 +199,7 @@ class Journal:
             os.close(self._file)
         self._file, self._new, self._rest = self._new, -1, None
         self._size = os.fstat(self._file).st_size
-        self._limit = max(self._compact_above, _GROWTH * self._size)
+        self._limit = self._size + max(self._compact_above, self._size // _GROWTH)
 
     def _fail(self, error: OSError) -> None:
         _log.warning(
@@ -180,15 +213,37 @@ def _lease(addresses: Sequence[bytes], until: float, name: str, origin: Origin) 
     return ("lease", addresses, until, name, origin.rule, origin.client, origin.chain, origin.when, origin.alone)
 
 
+def _parts(whole: list[Part]) -> Iterator[list[Part]]:
+    return (whole[at : at + _AT_ONCE] for at in range(0, len(whole), _AT_ONCE))
+
+
+def _kept(leases: Mapping[bytes, Lease]) -> Record:
+    numbers: dict[Record, int] = {}
+    origins = [lease.origin for lease in leases.values()]
+    which = [numbers.setdefault(origin[:3], len(numbers)) for origin in origins]
+    untils = [lease.until for lease in leases.values()]
+    names = [lease.names for lease in leases.values()]
+    return ("kept", list(leases), untils, names, list(numbers), which, [origin.when for origin in origins])
+
+
 def _apply(record: Any, leases: Leases, now: float) -> None:  # noqa: ANN401  (what a file holds may be anything)
-    kinds = tuple(map(type, record)) if isinstance(record, list) else ()
+    kinds = tuple(map(type, record)) if isinstance(record, tuple) else ()
     if kinds == _LEASE:
         _, addresses, until, name, rule, client, chain, when, alone = record
         if until > now:
             try:
-                leases.learn(name, addresses, until - now, now, Origin(rule, client, tuple(chain), when, alone))
+                leases.learn(name, addresses, until - now, now, Origin(rule, client, chain, when, alone))
             except LeasesFullError:
                 _log.debug("a lease from before finds no room")
+    elif kinds == _KEPT:
+        _, addresses, untils, names, origins, which, whens = record
+        try:
+            kept = zip(untils, names, map(origins.__getitem__, which), whens, strict=True)
+            leases.restore(addresses, untils, kept)
+        except LeasesFullError:
+            _log.debug("leases from before find no room")
+    elif kinds == _NAMES:
+        leases.restore_names(record[1], record[2])
     elif kinds == _TOUCH:
         leases.extend(record[1], record[2], now)
     elif kinds == _GONE:

@@ -9,7 +9,7 @@ anew when its entry comes up. So every operation costs what it touches, however 
 
 import heapq
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 MAX_ADDRESSES: Final = 1_000_000
 """Leases held in memory; with a name of its own each has some 500 octets."""
@@ -81,14 +81,19 @@ class Lease:
         return self.until if self.clients is None else self.clients.get(client, 0.0)
 
 
+Kept = tuple[float, tuple[str, ...], tuple[Any, ...], float]
+"""A lease as another process kept it: until when, for which names; of its Origin the first three fields, and `when`."""
+
+
 class Leases:
     """All leases that this process knows."""
 
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
         self._max_addresses = max_addresses
-        self._leases: dict[bytes, Lease] = {}
+        # What another process kept becomes a Lease when somebody asks for it: a million at once would take seconds.
+        self._leases: dict[bytes, Lease | Kept] = {}
         # By name, oldest first; most names have one, for which a dict would take more than all the rest of its lease.
-        self._addresses: dict[str, bytes | dict[bytes, None]] = {}
+        self._addresses: dict[str, bytes | tuple[bytes, ...] | dict[bytes, None]] = {}
         self._heap: list[tuple[float, bytes]] = []
 
     def __len__(self) -> int:
@@ -106,12 +111,15 @@ class Leases:
 
     def live(self, address: bytes, now: float) -> Lease | None:
         """The lease of an address, if it has one that has not ended."""
-        lease = self._leases.get(address)
+        lease = self.get(address)
         return lease if lease is not None and lease.until > now else None
 
     def get(self, address: bytes) -> Lease | None:
         """The lease of an address, also one that has ended and is not forgotten yet."""
-        return self._leases.get(address)
+        lease = self._leases.get(address)
+        if isinstance(lease, tuple):
+            lease = self._leases[address] = _awake(*lease)
+        return lease
 
     def addresses(self) -> list[bytes]:
         """Every address that `get` knows."""
@@ -130,12 +138,9 @@ class Leases:
     ) -> None:
         """Lease all of these addresses or, with LeasesFullError, none."""
         self.expire(now, 2 * len(addresses) + 2)
-        if len(self._leases) + len(addresses) > self._max_addresses:
-            new = sum(address not in self._leases for address in addresses)
-            if len(self._leases) + new > self._max_addresses:
-                raise LeasesFullError(f"{self._max_addresses} addresses are leased, and no more are kept in memory")
+        self._check_room(addresses)
         for address in addresses:
-            lease = self._leases.get(address)
+            lease = self.get(address)
             if lease is not None and lease.until <= now:
                 self._remove(address, lease)
                 lease = None
@@ -146,6 +151,23 @@ class Leases:
             lease.until = max(lease.until, now + seconds)
             lease.origin = origin
             self._tie(lease, name, address)
+
+    def restore(self, addresses: Sequence[bytes], untils: Sequence[float], kept: Iterable[Kept]) -> None:
+        """Take over leases that another process kept, for all clients, without a look at each; or LeasesFullError.
+
+        To be followed by restore_names for all of their names, and at the end by `settle`.
+        """
+        self._check_room(addresses)
+        self._leases.update(zip(addresses, kept, strict=True))
+        self._heap.extend(zip(untils, addresses, strict=True))
+
+    def restore_names(self, names: Sequence[str], addresses: Sequence[bytes | tuple[bytes, ...]]) -> None:
+        """Which addresses each name has, oldest first."""
+        self._addresses.update(zip(names, addresses, strict=True))
+
+    def settle(self) -> None:
+        """All is restored."""
+        heapq.heapify(self._heap)
 
     def touch(self, addresses: Iterable[bytes], seconds: float, now: float) -> list[bytes]:
         """Extend the leases of these addresses and of their siblings to at least `seconds` from now.
@@ -164,8 +186,8 @@ class Leases:
             reached.update(dict.fromkeys(self._siblings(name)))
         extended = []
         for address in reached:
-            lease = self._leases[address]
-            if lease.until > now and _extend(lease, until, now):
+            lease = self.get(address)
+            if lease is not None and lease.until > now and _extend(lease, until, now):
                 extended.append(address)
         return extended
 
@@ -184,7 +206,7 @@ class Leases:
         addresses = [target] if isinstance(target, bytes) else self.siblings(target)
         ended = []
         for address in addresses:
-            lease = self._leases.get(address)
+            lease = self.get(address)
             if lease is None:
                 continue
             if lease.until > now:
@@ -199,7 +221,7 @@ class Leases:
             if not self._heap or self._heap[0][0] > now:
                 return
             due, address = heapq.heappop(self._heap)
-            lease = self._leases.get(address)
+            lease = self.get(address)
             if lease is None or lease.due != due:
                 continue
             if lease.until > now:
@@ -207,6 +229,12 @@ class Leases:
                 heapq.heappush(self._heap, (lease.due, address))
             else:
                 self._remove(address, lease)
+
+    def _check_room(self, addresses: Sequence[bytes]) -> None:
+        if len(self._leases) + len(addresses) > self._max_addresses:
+            new = sum(address not in self._leases for address in addresses)
+            if len(self._leases) + new > self._max_addresses:
+                raise LeasesFullError(f"{self._max_addresses} addresses are leased, and no more are kept in memory")
 
     def _add(self, address: bytes, until: float) -> Lease:
         lease = self._leases[address] = Lease(until)
@@ -225,21 +253,29 @@ class Leases:
             for dropped in lease.names[:-MAX_NAMES]:
                 self._untie(dropped, address)
             lease.names = lease.names[-MAX_NAMES:]
-        siblings = self._addresses.setdefault(name, address)
-        if siblings == address:
-            return
+        if self._addresses.setdefault(name, address) != address:
+            self._join(name, address)
+
+    def _join(self, name: str, address: bytes) -> None:
+        """The name has other addresses, too."""
+        siblings = self._addresses[name]
         if isinstance(siblings, bytes):
-            siblings = self._addresses[name] = {siblings: None}
+            siblings = (siblings,)
+        if isinstance(siblings, tuple):
+            siblings = self._addresses[name] = dict.fromkeys(siblings)
         siblings.pop(address, None)
         siblings[address] = None
         if len(siblings) > MAX_SIBLINGS:
             oldest = next(iter(siblings))
             del siblings[oldest]
-            other = self._leases[oldest]
-            other.names = tuple(known for known in other.names if known != name) or other.names
+            other = self.get(oldest)
+            if other is not None:
+                other.names = tuple(known for known in other.names if known != name) or other.names
 
     def _untie(self, name: str, address: bytes) -> None:
         siblings = self._addresses.get(name)
+        if isinstance(siblings, tuple):
+            siblings = self._addresses[name] = dict.fromkeys(siblings)
         if isinstance(siblings, dict):
             siblings.pop(address, None)
         if not siblings or siblings == address:
@@ -252,8 +288,19 @@ class Leases:
 
     def _drop_stale(self) -> None:
         if len(self._heap) > 2 * len(self._leases) + 64:
-            self._heap = [(lease.due, address) for address, lease in self._leases.items()]
+            self._heap = [
+                (lease[0] if isinstance(lease, tuple) else lease.due, address)
+                for address, lease in self._leases.items()
+            ]
             heapq.heapify(self._heap)
+
+
+def _awake(until: float, names: tuple[str, ...], origin: tuple[Any, ...], when: float) -> Lease:
+    lease = Lease(until)
+    lease.names = names
+    rule, client, chain = origin
+    lease.origin = Origin(rule, client, chain, when)
+    return lease
 
 
 def _open_for(lease: Lease, until: float, origin: Origin) -> None:

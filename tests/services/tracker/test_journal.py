@@ -143,6 +143,70 @@ def test_it_is_written_anew_when_it_has_grown_and_loses_nothing_meanwhile(
     assert {again.get(address).until for address in again.addresses()} == {339.0}
 
 
+def written_anew(path: Path, leases: Leases) -> Leases:
+    """What a process knows that finds these in a file in which they stand together."""
+    journal = Journal(path)
+    journal.open(leases, 0.0)  # there is none yet: it begins with one that has all of them
+    journal.close()
+    return known(path)
+
+
+def test_leases_that_were_kept_together_come_back_as_they_were(tmp_path: Path) -> None:
+    before = Leases()
+    before.learn("www.example", [A, B], 300.0, 0.0, ORIGIN)
+    before.learn("b.example", [B], 500.0, 0.0, ORIGIN._replace(when=1.8e9))
+    before.learn("alone.example", [C], 400.0, 0.0, ORIGIN._replace(client=OTHER, alone=True))
+    after = written_anew(tmp_path / "j", before)
+    for address in (A, B, C):
+        lease, again = before.get(address), after.get(address)
+        same = ("until", "names", "origin", "clients")
+        assert [getattr(lease, field) for field in same] == [getattr(again, field) for field in same]
+    siblings = {"www.example": [A, B], "b.example": [B], "alone.example": [C]}
+    assert {name: after.siblings(name) for name in after.names()} == siblings
+
+
+def test_what_was_kept_together_is_extended_joined_revoked_and_ends_like_any_other(tmp_path: Path) -> None:
+    before = Leases()
+    before.learn("www.example", [A, B], 300.0, 0.0, ORIGIN)
+    before.learn("c.example", [C], 200.0, 0.0, ORIGIN)
+    after = written_anew(tmp_path / "j", before)
+    after.learn("www.example", [C], 250.0, 10.0, ORIGIN)
+    assert after.siblings("www.example") == [A, B, C]
+    assert sorted(after.touch([A], 600.0, 10.0)) == [A, B, C]
+    assert after.revoke("c.example", 20.0) == [C]
+    assert after.siblings("www.example") == [A, B]
+    after.expire(700.0, 100)
+    assert (len(after), after.name_count, after.queued) == (0, 0, 0)
+
+
+def test_what_changes_while_it_is_written_anew_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before, between and behind the leases and names that it is about."""
+    monkeypatch.setattr(module, "_AT_ONCE", 1)
+    for steps in range(8):
+        path = tmp_path / f"{steps}"
+        leases, journal = Leases(), Journal(path, compact_above=100)
+        journal.open(leases, 0.0)
+        for name, address in (("a.example", A), ("b.example", B), ("c.example", C)):
+            leases.learn(name, [address], 300.0, 0.0, ORIGIN)
+            journal.learned(name, [address], 300.0, ORIGIN)
+        assert journal.is_writing_anew
+        for _ in range(steps):
+            journal.step()
+        leases.learn("new.example", [A], 500.0, 0.0, ORIGIN)
+        journal.learned("new.example", [A], 500.0, ORIGIN)
+        journal.gone(leases.revoke(B, 0.0))
+        journal.touched(leases.touch([C], 400.0, 0.0), 400.0)
+        while journal.is_writing_anew:
+            journal.step()
+        journal.close()
+        again = known(path)
+        for address in (A, B, C):
+            lease, other = leases.get(address), again.get(address)
+            assert (lease and (lease.until, lease.names)) == (other and (other.until, other.names)), steps
+        siblings = {name: leases.siblings(name) for name in leases.names()}
+        assert {name: again.siblings(name) for name in again.names()} == siblings, steps
+
+
 def test_where_it_cannot_be_written_that_is_said_and_nothing_else_happens(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
