@@ -25,7 +25,7 @@ from typing import Any, Final, TypeVar
 
 import msgpack
 
-from services.tracker.leases import Lease, Leases, LeasesFullError, Origin
+from services.tracker.leases import Kept, Lease, Leases, LeasesFullError, Origin
 
 _FORMAT: Final = "netstack leases 2"
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")  # random(4)
@@ -139,7 +139,6 @@ class Journal:
                         whole = unpacker.tell()
             except Exception as error:  # noqa: BLE001  (msgpack raises many kinds for octets that are none of its)
                 _log.debug("%s ends with what is no record: %s", self._path, error)
-        leases.settle()
         return whole
 
     def _append(self, record: Record) -> None:
@@ -238,8 +237,9 @@ def _apply(record: Any, leases: Leases, now: float) -> None:  # noqa: ANN401  (w
     elif kinds == _KEPT:
         _, addresses, untils, names, origins, which, whens = record
         try:
-            kept = zip(untils, names, map(origins.__getitem__, which), whens, strict=True)
-            leases.restore(addresses, untils, kept)
+            if not len(addresses) == len(untils) == len(names) == len(which) == len(whens):
+                raise ValueError("columns of different lengths")
+            leases.restore(addresses, Kept(untils, names, list(map(origins.__getitem__, which)), whens))
         except LeasesFullError:
             _log.debug("leases from before find no room")
     elif kinds == _NAMES:

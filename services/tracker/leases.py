@@ -81,8 +81,15 @@ class Lease:
         return self.until if self.clients is None else self.clients.get(client, 0.0)
 
 
-Kept = tuple[float, tuple[str, ...], tuple[Any, ...], float]
-"""A lease as another process kept it: until when, for which names; of its Origin the first three fields, and `when`."""
+class Kept(NamedTuple):
+    """Leases as another process kept them, in columns of the same length."""
+
+    untils: list[float]
+    names: list[tuple[str, ...]]
+    origins: list[tuple[Any, ...]]
+    """The first three fields of an Origin."""
+    whens: list[float]
+    """The fourth."""
 
 
 class Leases:
@@ -91,10 +98,12 @@ class Leases:
     def __init__(self, max_addresses: int = MAX_ADDRESSES) -> None:
         self._max_addresses = max_addresses
         # What another process kept becomes a Lease when somebody asks for it: a million at once would take seconds.
-        self._leases: dict[bytes, Lease | Kept] = {}
+        self._leases: dict[bytes, Lease | int] = {}
+        self._kept = Kept([], [], [], [])
         # By name, oldest first; most names have one, for which a dict would take more than all the rest of its lease.
         self._addresses: dict[str, bytes | tuple[bytes, ...] | dict[bytes, None]] = {}
         self._heap: list[tuple[float, bytes]] = []
+        self._unqueued: list[Sequence[bytes]] = []  # of what was kept
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -117,8 +126,8 @@ class Leases:
     def get(self, address: bytes) -> Lease | None:
         """The lease of an address, also one that has ended and is not forgotten yet."""
         lease = self._leases.get(address)
-        if isinstance(lease, tuple):
-            lease = self._leases[address] = _awake(*lease)
+        if isinstance(lease, int):
+            lease = self._leases[address] = self._awake(lease)
         return lease
 
     def addresses(self) -> list[bytes]:
@@ -152,22 +161,24 @@ class Leases:
             lease.origin = origin
             self._tie(lease, name, address)
 
-    def restore(self, addresses: Sequence[bytes], untils: Sequence[float], kept: Iterable[Kept]) -> None:
+    def restore(self, addresses: Sequence[bytes], kept: Kept) -> None:
         """Take over leases that another process kept, for all clients, without a look at each; or LeasesFullError.
 
-        To be followed by restore_names for all of their names, and at the end by `settle`.
+        To be followed by restore_names for all of their names.
         """
         self._check_room(addresses)
-        self._leases.update(zip(addresses, kept, strict=True))
-        self._heap.extend(zip(untils, addresses, strict=True))
+        first = len(self._kept.untils)
+        self._leases.update(zip(addresses, range(first, first + len(addresses)), strict=True))
+        untils, names, origins, whens = kept
+        self._kept.untils.extend(untils)
+        self._kept.names.extend(names)
+        self._kept.origins.extend(origins)
+        self._kept.whens.extend(whens)
+        self._unqueued.append(addresses)
 
     def restore_names(self, names: Sequence[str], addresses: Sequence[bytes | tuple[bytes, ...]]) -> None:
         """Which addresses each name has, oldest first."""
         self._addresses.update(zip(names, addresses, strict=True))
-
-    def settle(self) -> None:
-        """All is restored."""
-        heapq.heapify(self._heap)
 
     def touch(self, addresses: Iterable[bytes], seconds: float, now: float) -> list[bytes]:
         """Extend the leases of these addresses and of their siblings to at least `seconds` from now.
@@ -217,6 +228,7 @@ class Leases:
 
     def expire(self, now: float, limit: int) -> None:
         """Forget leases that have ended, looking at no more than `limit`; call it now and then."""
+        self._queue(limit)
         for _ in range(limit):
             if not self._heap or self._heap[0][0] > now:
                 return
@@ -229,6 +241,27 @@ class Leases:
                 heapq.heappush(self._heap, (lease.due, address))
             else:
                 self._remove(address, lease)
+
+    def _awake(self, number: int) -> Lease:
+        untils, names, origins, whens = self._kept
+        lease = Lease(untils[number])
+        lease.names = names[number]
+        rule, client, chain = origins[number]
+        lease.origin = Origin(rule, client, chain, whens[number])
+        return lease
+
+    def _due(self, lease: Lease | int) -> float:
+        return self._kept.untils[lease] if isinstance(lease, int) else lease.due
+
+    def _queue(self, limit: int) -> None:
+        """What was kept needs entries in the heap, too. Until then it only stays in memory for longer."""
+        while self._unqueued and len(self._unqueued[-1]) <= limit:
+            addresses = self._unqueued.pop()
+            limit -= len(addresses)
+            for address in addresses:
+                lease = self._leases.get(address)
+                if lease is not None:
+                    heapq.heappush(self._heap, (self._due(lease), address))
 
     def _check_room(self, addresses: Sequence[bytes]) -> None:
         if len(self._leases) + len(addresses) > self._max_addresses:
@@ -288,19 +321,8 @@ class Leases:
 
     def _drop_stale(self) -> None:
         if len(self._heap) > 2 * len(self._leases) + 64:
-            self._heap = [
-                (lease[0] if isinstance(lease, tuple) else lease.due, address)
-                for address, lease in self._leases.items()
-            ]
+            self._heap = [(self._due(lease), address) for address, lease in self._leases.items()]
             heapq.heapify(self._heap)
-
-
-def _awake(until: float, names: tuple[str, ...], origin: tuple[Any, ...], when: float) -> Lease:
-    lease = Lease(until)
-    lease.names = names
-    rule, client, chain = origin
-    lease.origin = Origin(rule, client, chain, when)
-    return lease
 
 
 def _open_for(lease: Lease, until: float, origin: Origin) -> None:
