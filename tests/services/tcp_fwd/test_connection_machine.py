@@ -217,10 +217,9 @@ class ConnectionMachine(RuleBasedStateMachine):
         length = min(length, self.connection.receiver.edge - hole)
         if chance != RARELY or self.next() + hole + length < self.highest:
             return
-        start, window = self.next(), 0xFFFF
+        start, window, ack = self.next(), 0xFFFF, self.acknowledgeable(1.0)
         self.tsval = max(self.tsval, self.connection.receiver.ts_recent) + 1
         self.fin_at = start + hole + length
-        ack = self.acknowledgeable(1.0)
         self.send(seq=start + hole, ack=ack, flags=FIN_ACK, window=window, length=length)
         self.send(seq=start, ack=ack, flags=tcp.ACK, window=window, length=hole)
         if self.over():
@@ -265,8 +264,7 @@ class ConnectionMachine(RuleBasedStateMachine):
     def acknowledgement_about_the_end(self, beyond, length) -> None:
         """What was never sent is not acknowledged, and a segment that says so is dropped (RFC 5961 section 5.2)."""
         self.tsval = max(self.tsval, self.connection.receiver.ts_recent)
-        sender = self.connection.sender
-        before = sender.snd_una, self.next()
+        sender, before = self.connection.sender, (self.connection.sender.snd_una, self.next())
         length = min(length, self.connection.receiver.edge) if self.connection.state in CLIENT_SENDS else 0
         self.send(seq=before[1], ack=(sender.snd_nxt + beyond) & MASK, flags=tcp.ACK, window=0xFFFF, length=length)
         if beyond > 0:
