@@ -91,12 +91,12 @@ class Namer:
         self._whitelist.ask(flow.client, flow.server, flow.server_port, tcp.PROTOCOL, naming.trace_id, then)
 
     def _answered(self, session: "Session", naming: Naming, name: str, decision: Decision) -> None:
-        if session.naming is not naming:
-            return  # the flow is over
         reason = refusal(name, allowed=decision.allowed, reason=decision.reason, names=decision.names)
         if reason is Reason.SNI_MISMATCH:
             self._gauges["sni_mismatch"] += 1
             _log.debug("%s: %s was not answered with this address", session.flow, name)
+        if session.naming is not naming:
+            return  # the flow is over
         if reason is None or not self._enforces:
             self._let_through(session, naming)
             return
