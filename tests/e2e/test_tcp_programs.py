@@ -156,8 +156,9 @@ def test_ssh_is_interactive(programs: Programs, sandbox: Sandbox) -> None:
             read_until(ours, bytes([key]))
         os.write(ours, b"\n")
         read_until(ours, b"42\r\n> ")
-        os.write(ours, b"sleep 100; echo so$(echo on)\n")
-        read_until(ours, b"\r\n")
+        # Once it says so it is there to be interrupted; the shell itself, before it has begun, would not mind.
+        os.write(ours, b"sh -c 'echo go; exec sleep 100'; echo so$(echo on)\n")
+        read_until(ours, b"\r\ngo\r\n")
         os.write(ours, b"\x03")
         assert b"soon" not in read_until(ours, b"> ")
         # Much at once, to see that what is pressed meanwhile is not lost.
