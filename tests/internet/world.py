@@ -27,14 +27,19 @@ PROGRAMS = (
     "kdig", "drill", "dnsdist", "hey", "musl-gcc",
 )  # fmt: skip
 
+CHECKOUT = Path(__file__).parents[2]
+
 # A machine has its own /run, /tmp and /var/cache, so that whatever is left there was left by what ran in it; its
 # resolv.conf leads nowhere, so that a query that escapes fails; and /dev/net/tun is open to everybody, as on most
-# distributions.
-_HOST = """
+# distributions. The checkout stays where it is, even below /tmp.
+_HOST = f"""
+exec 9< '{CHECKOUT}'
 resolv=$(readlink -f /etc/resolv.conf)
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /tmp
 mount -t tmpfs -o mode=755 tmpfs /var/cache
+[ -e '{CHECKOUT}' ] || {{ mkdir -p '{CHECKOUT}' && mount --no-canonicalize --bind /proc/self/fd/9 '{CHECKOUT}'; }}
+exec 9<&-
 echo 'nameserver 192.0.2.1' > /run/resolv.conf
 mkdir -p "$(dirname "$resolv")"
 [ -e "$resolv" ] || touch "$resolv"
@@ -44,7 +49,6 @@ mount -t tmpfs -o mode=755 tmpfs /dev/net
 mknod -m 666 /dev/net/tun c 10 200
 sysctl -qw net.ipv4.ping_group_range='0 2147483647'
 """
-CHECKOUT = Path(__file__).parents[2]
 
 # The errors come from a firewall, since those of unreachable routes are limited to one a second.
 _NET = f"""
