@@ -70,19 +70,20 @@ class UdpTransport:
 
     async def _exchange(self, address: str, query: Query, patience: float) -> bytes:
         """The answer; raises TimeoutError and OSError."""
-        if self._poller is None:
-            self._poller = _Poller()
+        poller = self._poller
+        if poller is None:
+            poller = self._poller = _Poller()
         # The class behind socket.socket: what that adds costs as much again as the system calls.
         sock = socket.SocketType(socket.AF_INET6 if ":" in address else socket.AF_INET, _KIND)
         try:
             # Connected: the kernel drops what comes from elsewhere, tells of refusals, and picks a port at random.
             sock.connect((address, self._port))
             exchange = _Exchange(sock, query, time.monotonic() + patience, self._on_mismatch)
-            self._poller.add(sock.fileno(), exchange)
+            poller.add(sock.fileno(), exchange)
             sock.send(emit_upstream(query, exchange.query_id))
             return await exchange.answer
         finally:
-            self._poller.remove(sock.fileno())
+            poller.remove(sock.fileno())
             sock.close()
 
 

@@ -96,6 +96,20 @@ def test_silence_is_an_error_after_the_time_there_was() -> None:
     assert 0.15 < time.monotonic() - began < 1.5
 
 
+def test_what_is_asked_when_it_is_closed_ends_in_its_time() -> None:
+    async def main() -> None:
+        async with udp_server(silent) as (server, port):
+            transport = UdpTransport("udp://test", ["127.0.0.1"], port, Mismatches())
+            asking = asyncio.ensure_future(transport.ask(query(), 0.2))
+            while not server.asked:
+                await asyncio.sleep(0)
+            await transport.close()
+            with pytest.raises(UpstreamError, match="no answer within"):
+                await asking
+
+    asyncio.run(main())
+
+
 def test_refused_port_is_an_error_at_once() -> None:
     async def main() -> None:
         async with udp_server(silent) as (_, port):
