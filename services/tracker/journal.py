@@ -39,6 +39,7 @@ _LEASE: Final = (str, tuple, float, str, str, bytes, tuple, float, bool)
 _TOUCH: Final = (str, tuple, float)
 _GONE: Final = (str, tuple)
 _KEPT: Final = (str, tuple, tuple, tuple, tuple, tuple, tuple)
+_COLUMNS: Final = (bytes, float, tuple, tuple, int, float)
 _NAMES: Final = (str, tuple, tuple)
 
 _log = logging.getLogger(__name__)
@@ -239,6 +240,8 @@ def _apply(record: Any, leases: Leases, now: float) -> None:  # noqa: ANN401  (w
         try:
             if not len(addresses) == len(untils) == len(names) == len(which) == len(whens):
                 raise ValueError("columns of different lengths")
+            if any({*map(type, column)} - {kind} for column, kind in zip(record[1:], _COLUMNS, strict=True)):
+                raise ValueError("columns of other types")
             leases.restore(addresses, Kept(untils, names, list(map(origins.__getitem__, which)), whens))
         except LeasesFullError:
             _log.debug("leases from before find no room")

@@ -106,7 +106,20 @@ def test_what_is_no_journal_is_replaced(tmp_path: Path, octets: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "record", [None, [], ["lease"], ["lease", 1, 2], ["gone", 3], ["touch", [A], "x"], ["more", 1], 17, "text"]
+    "record",
+    [
+        None,
+        [],
+        ["lease"],
+        ["lease", 1, 2],
+        ["gone", 3],
+        ["touch", [A], "x"],
+        ["more", 1],
+        17,
+        "text",
+        ["kept", [B], [], [["b.example"]], [["", b"", []]], [0], [1.0]],
+        ["kept", [B], ["x"], [["b.example"]], [["", b"", []]], [0], [1.0]],
+    ],
 )
 def test_records_that_mean_nothing_are_passed_over(tmp_path: Path, record: object) -> None:
     path = tmp_path / "j"
