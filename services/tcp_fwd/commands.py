@@ -17,7 +17,7 @@ class Write(NamedTuple):
 
 
 class ShutdownWrite(NamedTuple):
-    """Everything is written: close the sending side of the host socket."""
+    """Everything is written, and more may come: close the sending side of the host socket."""
 
 
 class Abort(NamedTuple):
@@ -53,7 +53,7 @@ class Unreachable(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """The connection is over, for this reason if it did not end by itself; forget it."""
+    """The connection is over, for this reason if it did not end by itself: close the host socket, and forget it."""
 
     reason: Reason | None
 

@@ -113,15 +113,9 @@ class Connection(Arrival):
         self.host_ended = True
         if self.state not in HOST_SENDS:
             return ()
-        receiver = self.receiver
         seq = self.sender.take(data, len(data), now)
         self._fin_leaves(now)
-        head = self.emitter.head(
-            seq, receiver.rcv_nxt, _DATA | tcp.FIN, receiver.window(), len(data), self.sender.stamp(now),
-            receiver.ts_recent,
-        )  # fmt: skip
-        receiver.acknowledged()
-        return (Emit(head, data),)
+        return (self._output.segment(seq, _DATA | tcp.FIN, now, data),)
 
     def socket_ended(self, now: float) -> Sequence[Command]:
         """The host socket gave its last octet: our FIN follows the data."""

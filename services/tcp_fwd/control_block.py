@@ -18,7 +18,7 @@ from services.tcp_fwd.output import Output
 from services.tcp_fwd.receiving import ACK_EVERY, Receiver
 from services.tcp_fwd.segment import Emitter, Segment
 from services.tcp_fwd.sending import Sender
-from services.tcp_fwd.states import State
+from services.tcp_fwd.states import ENDED, State
 from services.tcp_fwd.timewait import Record
 
 DATA: Final = tcp.ACK | tcp.PSH
@@ -117,13 +117,17 @@ class ControlBlock:
 
     def _all_written(self, commands: list[Command]) -> None:
         self._shut = True
-        commands.append(ShutdownWrite())
+        if not self._is_done():
+            commands.append(ShutdownWrite())
         self._finish_if_done(commands)
 
     def _finish_if_done(self, commands: list[Command]) -> None:
         """Both ends have closed: over, once the host socket has everything."""
-        if self._shut and self.state in {State.TIME_WAIT, State.CLOSED}:
+        if self._is_done():
             commands.append(Finish(None))
+
+    def _is_done(self) -> bool:
+        return self._shut and self.state in ENDED
 
     def _closed_by_client(self) -> Sequence[Command]:
         self.state = State.CLOSED

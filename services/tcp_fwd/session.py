@@ -97,7 +97,7 @@ class Session:
                 self._out_octets += len(data)
                 if self.naming is not None:
                     self.naming.client_spoke(data)
-            elif kind is not ShutdownWrite or type(commands[-1]) is not Finish:  # closing shuts it down too
+            else:
                 self._execute_rare(command)
 
     def _emit(self, command: Emit) -> None:
@@ -302,8 +302,8 @@ class Session:
             if slot is None:
                 self.execute(connection.socket_data(data, now))
             elif octets < LARGE:
-                self._readable = not (self._at_end and octets < want and _is_over(host))
-                self._send_small(slot, octets, now)
+                is_last = self._at_end and octets < want and _is_over(host)
+                self._send_small(slot, octets, now, is_last=is_last)
             else:
                 self._send_slot(slot, octets, now)
             if self.naming is not None:
@@ -333,13 +333,17 @@ class Session:
                 return 0
         return room
 
-    def _send_small(self, slot: Slot, octets: int, now: float) -> None:
-        """Send what the host socket put into a slot, where keeping the slot for it would be a waste."""
+    def _send_small(self, slot: Slot, octets: int, now: float, *, is_last: bool) -> None:
+        """Send what the host socket put into a slot, where keeping the slot for it would be a waste.
+
+        is_last says that nothing follows.
+        """
         start = slot.position + HEADROOM
         data = slot.memory[start : start + octets]
         slot.release()
-        connection = self.connection
-        for command in connection.socket_data(data, now) if self._readable else connection.socket_last_data(data, now):
+        self._readable = not is_last
+        give = self.connection.socket_last_data if is_last else self.connection.socket_data
+        for command in give(data, now):
             self._forwarder.tunnel.write_parts(command.head, data, self.trace_id)  # type: ignore[union-attr]
 
     def _send_slot(self, slot: Slot, octets: int, now: float) -> None:

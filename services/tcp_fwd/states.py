@@ -25,6 +25,7 @@ class State(Enum):
 
 CLIENT_SENDS: Final = frozenset({State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2})
 HOST_SENDS: Final = frozenset({State.ESTABLISHED, State.CLOSE_WAIT})
+ENDED: Final = frozenset({State.TIME_WAIT, State.CLOSED})
 SILENT: Final = frozenset({State.VERDICT, State.CONNECTING, State.CLOSED})
 NO_TIMEOUT: Final = frozenset({State.VERDICT, State.CONNECTING, State.TIME_WAIT, State.CLOSED})
 AFTER_FIN: Final = {

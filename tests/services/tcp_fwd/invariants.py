@@ -49,6 +49,7 @@ class Witness:
     host_octets: Callable[[int, int], bytes]
     written: int = 0
     shut: bool = False
+    aborted: bool = False
     finished: bool = False
     connected: bool = False
     now: float = 0.0
@@ -87,11 +88,14 @@ class Witness:
                     assert self.connection.receiver.pending == 0
                     assert self.written == self.fin_at, "the far end is told of the end when it has everything"
                     self.shut = True
-                case Finish():
+                case Finish(reason):
+                    assert reason or self.aborted or self.written == self.fin_at, "an orderly end loses nothing"
                     self.finished = True
                 case Drop(reason):
                     assert reason is Reason.OUT_OF_ORDER_LIMIT
-                case Abort() | Unreachable():
+                case Abort():
+                    self.aborted = True
+                case Unreachable():
                     pass
         self.check()
 
