@@ -26,9 +26,10 @@ from netstack.runtime.tunnel import Tunnel
 from netstack.runtime.whitelist import Decision, Whitelist
 from services.udp_fwd import fragmenting
 from services.udp_fwd.addresses import Destinations
-from services.udp_fwd.flows import Destination, Flows, Limits, Mapping, ShortWays, Sockaddr, State
+from services.udp_fwd.flows import GRAIN, Destination, Flows, Limits, Mapping, ShortWays, Sockaddr, State
 from services.udp_fwd.lane import Frame
 from services.udp_fwd.outgoing import Header, Outgoing
+from services.udp_fwd.reply import Sender
 from services.udp_fwd.sockets import ALREADY_TOLD, HostSocket, Received
 from services.udp_fwd.train import Train
 
@@ -195,6 +196,15 @@ class Forwarder:
     def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[Parts]:
         """What came in, as frames for the client; none where it is not from an address that was sent to."""
         raise NotImplementedError
+
+    def sender(self, mapping: Mapping[HostSocket], sockaddr: Sockaddr, now: float) -> Sender | None:
+        """Whom to name to the client; None where it is nobody that was sent to, which is counted."""
+        sender = mapping.senders.get(sockaddr)
+        if sender is None or now - sender.last >= GRAIN:
+            sender = self.flows.heard(mapping, sockaddr, packed(sockaddr[0]), now)
+            if sender is None:
+                self._counters.drop(Reason.FLOW_UNKNOWN)
+        return sender
 
     def number(self, sent: bytes) -> int | None:
         """The number (see Outgoing) of the packet that an error is about, of which `sent` is the start."""

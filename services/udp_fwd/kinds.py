@@ -13,7 +13,7 @@ from netstack.packet.vnet import VNET_LEN
 from services.udp_fwd import echo, echo_lane, lane
 from services.udp_fwd.echo_lane import EchoLanes
 from services.udp_fwd.flows import GRAIN, Destination, Limits, Mapping, State
-from services.udp_fwd.forwarder import Forwarder, Links, OnEnded, Parts, packed
+from services.udp_fwd.forwarder import Forwarder, Links, OnEnded, Parts
 from services.udp_fwd.lane import Lane, Lanes
 from services.udp_fwd.outgoing import Header, Outgoing
 from services.udp_fwd.sockets import HostSocket, Received
@@ -118,12 +118,9 @@ class UdpForwarder(Forwarder):
     def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[Parts]:
         """One frame for a datagram, and for a train where the kernel takes it."""
         octets, segment, sockaddr, arrived = received
-        sender = mapping.senders.get(sockaddr)
-        if sender is None or now - sender.last >= GRAIN:
-            sender = self.flows.heard(mapping, sockaddr, packed(sockaddr[0]), now)
-            if sender is None:
-                self._counters.drop(Reason.FLOW_UNKNOWN)
-                return ()
+        sender = self.sender(mapping, sockaddr, now)
+        if sender is None:
+            return ()
         size = segment or len(octets)
         if (mapping.mtu or size > self._tunnel.mtu - _HEADERS_V6) and size > self._links.mtu(mapping) - _HEADERS_V6:
             mtu = self._links.mtu(mapping)
@@ -237,12 +234,9 @@ class EchoForwarder(Forwarder):
     def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[Parts]:
         """The reply under the client's identifier."""
         octets, _, sockaddr, arrived = received
-        sender = mapping.senders.get(sockaddr)
-        if sender is None or now - sender.last >= GRAIN:
-            sender = self.flows.heard(mapping, sockaddr, packed(sockaddr[0]), now)
-            if sender is None:
-                self._counters.drop(Reason.FLOW_UNKNOWN)
-                return ()
+        sender = self.sender(mapping, sockaddr, now)
+        if sender is None:
+            return ()
         frame = echo.reply(sender, bytes(octets), arrived)
         if frame is None:
             self._counters.drop(Reason.MALFORMED_ICMP)

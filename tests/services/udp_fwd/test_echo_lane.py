@@ -62,6 +62,7 @@ def test_another_identification_fits(identification):
 @BOTH
 def test_another_flow_or_header_does_not_fit(ends):
     known = lanes(frame(ends, b"hello"))
+    assert known.find(frame(ends, b"hello")) is not None
     for other in (
         frame(ends, b"hello", identifier=6),
         frame(ends, b"hello", ttl=63),
