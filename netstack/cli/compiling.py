@@ -22,9 +22,9 @@ from netstack.cli.compiled import CODE, DIRECTORY, STAMP, choose, sources, stamp
 
 MODULES: Final = (
     *(f"netstack/packet/{name}.py" for name in ("checksum", "flow", "plain", "seqnum", "tcp", "vnet")),
-    *(f"netstack/runtime/{name}.py" for name in (
-            "counters", "leased_names", "queue", "refusals", "replica", "tunnel", "whitelist",
-        )
+    *(
+        f"netstack/runtime/{name}.py"
+        for name in ("counters", "leased_names", "queue", "refusals", "replica", "tunnel", "whitelist")
     ),
     *(
         f"services/tcp_fwd/{name}.py"

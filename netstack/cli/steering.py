@@ -86,62 +86,71 @@ def steer(descriptor: int, quic_ports: Sequence[int]) -> int:
     return table
 
 
+class _Code:
+    """Instructions in their order; what is jumped to by name is filled in at the end."""
+
+    def __init__(self) -> None:
+        self._lines: list[tuple[int, int, int, int | str, int]] = []
+        self._labels: dict[str, int] = {}
+
+    def add(self, operation: int, to: int = 0, source: int = 0, offset: int | str = 0, value: int = 0) -> None:
+        self._lines.append((operation, to, source, offset, value))
+
+    def label(self, name: str) -> None:
+        """What comes next is jumped to by this name."""
+        self._labels[name] = len(self._lines)
+
+    def take(self, octets: int, at: int) -> None:
+        """So many octets of the packet into R0."""
+        self.add(_ABSOLUTE[octets], value=at)
+
+    def mix(self, octets: int, *places: int) -> None:
+        """So many octets at each of these places into the hash."""
+        for at in places:
+            self.take(octets, at)
+            self.add(_XOR_REG, _HASH, _RESULT)
+
+    def octets(self) -> bytes:
+        return b"".join(
+            struct.pack("=BBhi", operation, source << 4 | to, self._distance(offset, at), value)
+            for at, (operation, to, source, offset, value) in enumerate(self._lines)
+        )
+
+    def _distance(self, offset: int | str, at: int) -> int:
+        return offset if isinstance(offset, int) else self._labels[offset] - at - 1
+
+
 def program(table: int, quic_ports: Sequence[int]) -> bytes:
     """The instructions, eight octets each."""
-    # What is jumped to by name is filled in at the end.
-    lines: list[tuple[int, int, int, int | str, int]] = []
-    labels: dict[str, int] = {}
-
-    def add(operation: int, to: int = 0, source: int = 0, offset: int | str = 0, value: int = 0) -> None:
-        lines.append((operation, to, source, offset, value))
-
-    def take(octets: int, at: int) -> None:
-        add(_ABSOLUTE[octets], value=at)
-
-    def mix(octets: int, *places: int) -> None:
-        for at in places:
-            take(octets, at)
-            add(_XOR_REG, _HASH, _RESULT)
-
-    def endpoint(upper: int, echo_protocol: int, echo_request: int) -> None:
-        mix(2, upper)  # the source port, or ICMP's type and code
-        add(_JEQ, _PROTOCOL, offset=f"ICMP at {upper}", value=echo_protocol)
-        take(2, upper + 2)
-        add(_MOV_REG, _PORT, _RESULT)
-        add(_JA, offset="by protocol")
-        labels[f"ICMP at {upper}"] = len(lines)
-        take(2, upper)
-        add(_JNE, _RESULT, offset="first queue", value=echo_request << 8)
-        mix(2, upper + 4)  # the identifier
-        add(_JA, offset="UDP or echo")
-
+    code = _Code()
+    add = code.add
     add(_MOV_REG, _PACKET, 1)  # where the loads above look for the packet
     add(_MOV, _HASH)
-    take(1, 0)
+    code.take(1, 0)
     add(_JEQ, _RESULT, offset="IPv4", value=0x45)  # no options
     add(_RSH, _RESULT, value=4)
     add(_JNE, _RESULT, offset="first queue", value=6)
-    take(1, 6)
+    code.take(1, 6)
     add(_MOV_REG, _PROTOCOL, _RESULT)
-    mix(4, 8, 12, 16, 20)
-    endpoint(40, icmp.PROTOCOL_V6, icmp.V6_ECHO_REQUEST)
-    labels["IPv4"] = len(lines)
-    take(2, 6)
+    code.mix(4, 8, 12, 16, 20)
+    _add_endpoint(code, 40, icmp.PROTOCOL_V6, icmp.V6_ECHO_REQUEST)
+    code.label("IPv4")
+    code.take(2, 6)
     add(_AND, _RESULT, value=0x3FFF)
     add(_JNE, _RESULT, offset="first queue", value=0)  # a fragment
-    take(1, 9)
+    code.take(1, 9)
     add(_MOV_REG, _PROTOCOL, _RESULT)
-    mix(4, 12)
-    endpoint(20, icmp.PROTOCOL, icmp.ECHO_REQUEST)
-    labels["by protocol"] = len(lines)
+    code.mix(4, 12)
+    _add_endpoint(code, 20, icmp.PROTOCOL, icmp.ECHO_REQUEST)
+    code.label("by protocol")
     add(_MOV, _SCRATCH, value=TCP_ROW)
     add(_JEQ, _PROTOCOL, offset="look up", value=tcp.PROTOCOL)
     add(_JNE, _PROTOCOL, offset="first queue", value=udp.PROTOCOL)
     for port in (53, *quic_ports):
         add(_JEQ, _PORT, offset="first queue", value=port)
-    labels["UDP or echo"] = len(lines)
+    code.label("UDP or echo")
     add(_MOV, _SCRATCH, value=UDP_ROW)
-    labels["look up"] = len(lines)
+    code.label("look up")
     for bits in (16, 8):
         add(_MOV_REG, _RESULT, _HASH)
         add(_RSH, _RESULT, value=bits)
@@ -153,17 +162,24 @@ def program(table: int, quic_ports: Sequence[int]) -> bytes:
     add(_ADD_REG, 1, _HASH)
     add(_LOAD, _RESULT, 1)
     add(_EXIT)
-    labels["first queue"] = len(lines)
+    code.label("first queue")
     add(_MOV, _RESULT)
     add(_EXIT)
-    return b"".join(
-        struct.pack("=BBhi", operation, source << 4 | to, _distance(offset, at, labels), value)
-        for at, (operation, to, source, offset, value) in enumerate(lines)
-    )
+    return code.octets()
 
 
-def _distance(offset: int | str, at: int, labels: dict[str, int]) -> int:
-    return offset if isinstance(offset, int) else labels[offset] - at - 1
+def _add_endpoint(code: _Code, upper: int, echo_protocol: int, echo_request: int) -> None:
+    """The client's port or identifier into the hash, and the server's port into its register."""
+    code.mix(2, upper)  # the source port, or ICMP's type and code
+    code.add(_JEQ, _PROTOCOL, offset=f"ICMP at {upper}", value=echo_protocol)
+    code.take(2, upper + 2)
+    code.add(_MOV_REG, _PORT, _RESULT)
+    code.add(_JA, offset="by protocol")
+    code.label(f"ICMP at {upper}")
+    code.take(2, upper)
+    code.add(_JNE, _RESULT, offset="first queue", value=echo_request << 8)
+    code.mix(2, upper + 4)  # the identifier
+    code.add(_JA, offset="UDP or echo")
 
 
 def _bpf(command: int, attributes: bytes) -> int:
