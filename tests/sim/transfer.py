@@ -68,6 +68,8 @@ class Host:
             elif isinstance(command, Finish):
                 assert self.finished is None
                 self.finished = command
+                if self.shut_at is None and not command.reason:  # closing the socket tells the far end of the end, too
+                    self.shut_at = self.clock.now
 
     def _emit(self, command: Emit) -> None:
         gso_size = vnet.parse(command.head)[3]
