@@ -342,8 +342,10 @@ class Session:
         data = slot.memory[start : start + octets]
         slot.release()
         self._readable = not is_last
-        give = self.connection.socket_last_data if is_last else self.connection.socket_data
-        for command in give(data, now):
+        connection = self.connection
+        # Each called by its name: compiled, a method that was looked up first is called as one of Python.
+        commands = connection.socket_last_data(data, now) if is_last else connection.socket_data(data, now)
+        for command in commands:
             self._forwarder.tunnel.write_parts(command.head, data, self.trace_id)  # type: ignore[union-attr]
 
     def _send_slot(self, slot: Slot, octets: int, now: float) -> None:
