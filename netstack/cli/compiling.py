@@ -21,11 +21,12 @@ from typing import Final
 from netstack.cli.compiled import CODE, DIRECTORY, STAMP, choose, sources, stamp
 
 MODULES: Final = (
-    *(f"netstack/packet/{name}.py" for name in ("checksum", "flow", "plain", "seqnum", "tcp", "vnet")),
+    *(f"netstack/packet/{name}.py" for name in ("checksum", "flow", "icmp", "plain", "seqnum", "tcp", "vnet")),
     *(
         f"netstack/runtime/{name}.py"
         for name in ("counters", "leased_names", "queue", "refusals", "replica", "tunnel", "whitelist")
     ),
+    "netstack/wire/arena.py",
     *(
         f"services/tcp_fwd/{name}.py"
         for name in (

@@ -20,7 +20,7 @@ from typing import Any, Final
 from netstack.packet.reason import Reason
 from netstack.runtime.queue import Queue, framed
 from netstack.runtime.service import Runtime
-from netstack.wire.arena import HEADROOM, LARGE, Arena, ArenaError, Partner, Slot
+from netstack.wire.arena import HEADROOM, LARGE, Arena, Slot
 from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
@@ -40,6 +40,7 @@ from netstack.wire.messages import (
     Welcome,
     WhoAreYou,
 )
+from netstack.wire.partner import ArenaError, Partner
 
 BATCH_PACKETS: Final = 64
 BATCH_OCTETS: Final = 256 << 10  # of the packets that are in the message itself
@@ -234,7 +235,8 @@ class Tunnel:
     def _own_packets(self, packets: list[bytes | memoryview]) -> None:
         counters = self._runtime.counters
         counters.packets_in += len(packets)
-        counters.octets_in += sum(map(len, packets))
+        for packet in packets:
+            counters.octets_in += len(packet)
         self._in_burst = True
         self._on_own(packets)  # type: ignore[misc]
         self.burst_ends()

@@ -3,9 +3,10 @@
 from typing import Final
 
 from netstack.runtime.tunnel import BATCH_OCTETS, BATCH_PACKETS
-from netstack.wire.arena import ArenaError, Partner, Slot
+from netstack.wire.arena import Slot
 from netstack.wire.lending import Lending
 from netstack.wire.messages import Packets, Traced
+from netstack.wire.partner import ArenaError, Partner
 
 _LARGEST: Final = 10 + 65535  # octets of a frame
 _SHARED_OCTETS: Final = 512 << 10

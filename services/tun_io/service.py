@@ -10,7 +10,7 @@ from typing import Final
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import HIGH_WATER, RETURN_AT, TELL_WITHIN
-from netstack.wire.arena import LARGE, Arena, ArenaError, Partner, Slot, private_slot
+from netstack.wire.arena import LARGE, Arena, Slot, private_slot
 from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
@@ -28,6 +28,7 @@ from netstack.wire.messages import (
     Welcome,
     WhoAreYou,
 )
+from netstack.wire.partner import ArenaError, Partner
 from netstack.wire.steering import STEERED, Steering
 from netstack.wire.topology import WORKER_STAGES
 from services.tun_io import answers, device

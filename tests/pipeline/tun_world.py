@@ -11,7 +11,7 @@ import zmq
 
 from netstack.packet import tcp
 from netstack.packet.flow import Flow, tcp_key
-from netstack.wire.arena import LARGE, SLOT, Arena, Partner
+from netstack.wire.arena import LARGE, SLOT, Arena
 from netstack.wire.lending import Lending
 from netstack.wire.messages import (
     VERSION,
@@ -31,6 +31,7 @@ from netstack.wire.messages import (
     Welcome,
     WhoAreYou,
 )
+from netstack.wire.partner import Partner
 from services.tcp_fwd.segment import Emitter
 from tests.pipeline import world as worlds
 from tests.pipeline.world import CLIENT, WITHIN, ServiceWorld

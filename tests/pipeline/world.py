@@ -14,7 +14,7 @@ from typing import ClassVar, TypeVar
 
 import zmq
 
-from netstack.wire.arena import LARGE, Arena, Partner
+from netstack.wire.arena import LARGE, Arena
 from netstack.wire.bus import Bus
 from netstack.wire.lending import Lending
 from netstack.wire.messages import (
@@ -38,6 +38,7 @@ from netstack.wire.messages import (
     WhoAreYou,
     unpack,
 )
+from netstack.wire.partner import Partner
 from netstack.wire.topology import Topology
 
 WITHIN = 5.0  # seconds for anything that should happen

@@ -9,7 +9,7 @@ from typing import Any
 from netstack.runtime.config import Config
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
-from netstack.wire.arena import Arena, Partner
+from netstack.wire.arena import Arena
 from netstack.wire.bus import Bus
 from netstack.wire.lending import Lending
 from netstack.wire.messages import (
@@ -19,6 +19,7 @@ from netstack.wire.messages import (
     ToTun,
     Welcome,
 )
+from netstack.wire.partner import Partner
 from netstack.wire.topology import Topology
 from tests.inbox import Inbox
 

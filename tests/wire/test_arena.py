@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from netstack.wire.arena import HEADROOM, LARGE, SLOT, Arena, ArenaError, Partner, private_slot
+from netstack.wire.arena import HEADROOM, LARGE, SLOT, Arena, private_slot
+from netstack.wire.partner import ArenaError, Partner
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 import pytest
 
 from netstack.runtime.tunnel import BATCH_OCTETS, BATCH_PACKETS
-from netstack.wire.arena import SLOT, Arena, ArenaError, Partner
+from netstack.wire.arena import SLOT, Arena
 from netstack.wire.lending import Lending
+from netstack.wire.partner import ArenaError, Partner
 from services.tun_io.link import Link
 
 
