@@ -24,7 +24,7 @@ MODULES: Final = (
     *(f"netstack/packet/{name}.py" for name in ("checksum", "flow", "icmp", "plain", "seqnum", "tcp", "vnet")),
     *(
         f"netstack/runtime/{name}.py"
-        for name in ("counters", "leased_names", "queue", "refusals", "replica", "tunnel", "whitelist")
+        for name in ("counters", "leased_names", "queue", "refusals", "replica", "selector", "tunnel", "whitelist")
     ),
     "netstack/wire/arena.py",
     *(

@@ -24,6 +24,7 @@ from netstack.runtime.counters import Counters
 from netstack.runtime.farclock import FarClock
 from netstack.runtime.links import INSECURE, check_stages, curve_of, exposed, topology_of
 from netstack.runtime.load import load
+from netstack.runtime.loop import Loop
 from netstack.runtime.memory import collect_rarely, keep_freed_memory
 from netstack.runtime.trace import Tracer
 from netstack.wire.bus import Bus, Publisher
@@ -190,7 +191,8 @@ def run(stage: str, start: Callable[[Runtime], Awaitable[None]], description: st
     async def main() -> int:
         return await Runtime(stage, options.worker, config, topology, curve).run(start)
 
-    sys.exit(asyncio.run(main()))
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        sys.exit(runner.run(main()))
 
 
 def _arguments(stage: str, description: str) -> argparse.Namespace:

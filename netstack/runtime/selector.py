@@ -1,0 +1,113 @@
+"""A selector for asyncio that calls readers itself.
+
+asyncio makes a handle of each event, and calls it in another turn of its own: 10 to 20 us of interpreted Python a turn,
+and several times that where 10 ms have gone by since the last one. Here a reader is called as soon as epoll has said
+that its descriptor is ready, and then epoll is asked again; asyncio gets its turn when it has something to do.
+
+What asyncio registers for itself, its transports and its own wake-up pipe, is in a selector of the standard library
+inside, which is one descriptor of the epoll here.
+"""
+
+import select
+import selectors
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from _typeshed import FileDescriptorLike
+
+_BURST: Final = 64  # events a call of epoll
+
+Event = tuple[selectors.SelectorKey, int]
+
+
+class DirectSelector:
+    """Has what asyncio asks of a selectors.BaseSelector, and readers of its own.
+
+    Not a subclass of that one, which could not be compiled.
+    """
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._inside = selectors.EpollSelector()
+        self._inside_fd = self._inside.fileno()
+        self._epoll.register(self._inside_fd, select.EPOLLIN)
+        self._readers: dict[int, Callable[[], object]] = {}
+        self._removed: set[int] = set()
+        self.stirred = False
+        """To be set when something was scheduled, so that asyncio gets its turn before more is waited for."""
+        self.on_exception: Callable[[int, Exception], None] | None = None
+        """Gets what a reader raised, with its descriptor; without it `select` raises it."""
+
+    def add_reader(self, descriptor: int, call: Callable[[], object]) -> None:
+        """Call this whenever the descriptor is readable, or at its end, in place of what was called before."""
+        if descriptor not in self._readers:
+            self._epoll.register(descriptor, select.EPOLLIN)
+        self._readers[descriptor] = call
+
+    def remove_reader(self, descriptor: int) -> bool:
+        """Call it no more; whether there was a reader. To be called before the descriptor is closed."""
+        if self._readers.pop(descriptor, None) is None:
+            return False
+        self._removed.add(descriptor)
+        self._epoll.unregister(descriptor)
+        return True
+
+    def select(self, timeout: float | None = None) -> list[Event]:
+        """Call readers until asyncio has something to do or timeout seconds have gone by; what became ready for it."""
+        wait = -1.0 if timeout is None else max(timeout, 0.0)
+        ends = 0.0 if timeout is None else time.monotonic() + timeout
+        self.stirred = False
+        while True:
+            ready = self._epoll.poll(wait, _BURST)
+            if self._removed:
+                self._removed.clear()
+            has_inside = False
+            for descriptor, _ in ready:
+                if descriptor == self._inside_fd:
+                    has_inside = True
+                    continue
+                # What was removed meanwhile may be another's by now, which has had no event yet.
+                call = None if descriptor in self._removed else self._readers.get(descriptor)
+                if call is not None:
+                    try:
+                        call()
+                    except Exception as error:
+                        if self.on_exception is None:
+                            raise
+                        self.on_exception(descriptor, error)
+            if has_inside:
+                return self._inside.select(0)
+            if self.stirred or not ready or not wait:
+                return []
+            if timeout is not None:
+                wait = ends - time.monotonic()
+                if wait <= 0.0:
+                    return []
+
+    def register(self, fileobj: "FileDescriptorLike", events: int, data: object = None) -> selectors.SelectorKey:
+        """As selectors.BaseSelector; so are the others."""
+        return self._inside.register(fileobj, events, data)
+
+    def unregister(self, fileobj: "FileDescriptorLike") -> selectors.SelectorKey:
+        """As there."""
+        return self._inside.unregister(fileobj)
+
+    def modify(self, fileobj: "FileDescriptorLike", events: int, data: object = None) -> selectors.SelectorKey:
+        """As there."""
+        return self._inside.modify(fileobj, events, data)
+
+    def get_key(self, fileobj: "FileDescriptorLike") -> selectors.SelectorKey:
+        """As there."""
+        return self._inside.get_key(fileobj)
+
+    def get_map(self) -> Mapping["FileDescriptorLike", selectors.SelectorKey]:
+        """As there."""
+        return self._inside.get_map()
+
+    def close(self) -> None:
+        """As there."""
+        self._readers.clear()
+        self._epoll.close()
+        self._inside.close()
