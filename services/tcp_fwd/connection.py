@@ -14,7 +14,7 @@ reset, both ways. What each state makes of each event is a table: docs/tcp-state
 Between events the shell asks `room` how much it may read from the host socket.
 
 Nearly every segment is the next data of an established connection or acknowledges some of ours, with nothing lost or
-out of order. `receive_segment` tries that first (header prediction, Van Jacobson 1988); all else goes the RFC's way.
+out of order. That is tried first (`receive_predicted`; Van Jacobson 1988); all else goes the RFC's way.
 """
 
 from collections.abc import Sequence
@@ -89,24 +89,26 @@ class Connection(Arrival):
 
         They are not copied: they must stay as they are until sender.snd_una has passed them.
         """
+        head = self.data_head(data, len(data), now)
+        return (_new(Emit, (head, data)),) if head else ()
+
+    def data_head(self, data: bytes | memoryview, length: int, now: float) -> bytes:
+        """The same event: what goes in front of the octets, of which there are `length`; empty where none may go."""
         state = self.state
         if state is not _ESTABLISHED and state is not _CLOSE_WAIT:
-            return ()
+            return b""
         sender = self.sender
         receiver = self.receiver
-        length = len(data)
         seq = sender.take(data, length, now)
         if not receiver.blocks and receiver.duplicate is None:  # a SACK wants an acknowledgement of its own
             receiver.now_ack = False
             receiver.unacked = 0
             receiver.ack_due_at = None
         if self._timestamps:
-            head = self.emitter.head(
-                seq, receiver.rcv_nxt, _DATA, receiver.window(), length, sender.stamp(now), self.receiver.ts_recent
+            return self.emitter.head(
+                seq, receiver.rcv_nxt, _DATA, receiver.window(), length, sender.stamp(now), receiver.ts_recent
             )
-        else:
-            head = self.emitter.head(seq, receiver.rcv_nxt, _DATA, receiver.window(), length)
-        return (_new(Emit, (head, data)),)
+        return self.emitter.head(seq, receiver.rcv_nxt, _DATA, receiver.window(), length)
 
     def socket_last_data(self, data: bytes | memoryview, now: float) -> Sequence[Command]:
         """The same, where these are the host socket's last octets: the FIN leaves with them."""
@@ -192,20 +194,29 @@ class Connection(Arrival):
 
     def receive_segment(self, segment: Segment, now: float) -> Sequence[Command]:
         """A segment of the client that belongs to this connection (RFC 9293 section 3.10.7)."""
+        if self.receive_predicted(segment, now):
+            return (_new(Write, (segment.payload,)),) if segment.payload else ()
+        return self._receive(segment, now)
+
+    def receive_predicted(self, segment: Segment, now: float) -> bool:
+        """The same event, where it is the expected one: then its payload, if any, is to be written to the host socket.
+
+        False where it is another one, of which nothing was taken.
+        """
         if not self._predicted:
-            return self._receive(segment, now)
+            return False
         _, seq, ack, flags, window, options, payload, tsval, _ = segment
         receiver = self.receiver
         sender = self.sender
         if seq != receiver.rcv_nxt or flags & _PREDICTED != _ACK or options or not window or not sender.snd_wnd:
-            return self._receive(segment, now)
+            return False
         length = len(payload)
         advanced = (ack - sender.snd_una) & MASK
         if length > receiver.edge or advanced > (sender.snd_nxt - sender.snd_una) & MASK or not (length or advanced):
-            return self._receive(segment, now)
+            return False
         if self._timestamps:
             if tsval < 0 or (tsval - receiver.ts_recent) & MASK >= _HALF:
-                return self._receive(segment, now)
+                return False
             if not receiver.unacked:  # else an earlier segment's is to be echoed (RFC 7323 section 4.3)
                 receiver.ts_recent = tsval
         self.last_heard = now
@@ -213,10 +224,9 @@ class Connection(Arrival):
         sender.snd_wnd = window << sender.scale
         if advanced:
             sender.advance(ack, now)
-            if not length:
-                return ()
-        receiver.advance(length, now)
-        return (_new(Write, (payload,)),)
+        if length:
+            receiver.advance(length, now)
+        return True
 
     # --- time ---------------------------------------------------------------------------------------------------------
 

@@ -121,9 +121,7 @@ class Forwarder:
             if full and segment.payload and session.held > FLOOR:
                 self._counters.drop(Reason.BUFFER_FULL)
                 continue  # it was not acknowledged: it is sent again
-            commands = session.connection.receive_segment(segment, now)
-            if commands:
-                session.execute(commands)
+            session.receive(segment, now)
             touched[session] = None
         for session in touched:
             session.settle()
@@ -155,9 +153,7 @@ class Forwarder:
             if full and segment.payload and session.held > FLOOR:
                 self._counters.drop(Reason.BUFFER_FULL)
                 continue  # it was not acknowledged: it is sent again
-            commands = session.connection.receive_segment(segment, now)
-            if commands:
-                session.execute(commands)
+            session.receive(segment, now)
             touched[session] = None
         for session in touched:
             session.settle()
