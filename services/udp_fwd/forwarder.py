@@ -295,6 +295,16 @@ class Forwarder:
         if number:
             self._not_sent(destination, number)
 
+    def send_single(
+        self, host: HostSocket, destination: Destination[HostSocket], payload: Frame, header: Header
+    ) -> None:  # fmt: skip
+        """Send one packet."""
+        self._towards = destination
+        number = host.send_single(destination.sockaddr, payload, header)
+        self._towards = None
+        if number:
+            self._not_sent(destination, number)
+
     def host_of(self, mapping: Mapping[HostSocket], datagrams: int) -> HostSocket | None:
         """The socket through which so many are to leave; None where there can be none, and that is counted."""
         if mapping.socket is None and mapping.ended is not None:
@@ -336,17 +346,20 @@ class Forwarder:
             host.drain_errors()
             return
         now = self._clock()
-        write = self._tunnel.write_parts
         for received in burst:
-            if not received.arrived.ttl:  # a router's rule; it cannot be told to the server from here
-                self._counters.drop(Reason.TTL_EXCEEDED)
-                continue
-            for head, payload in self.frames(mapping, received, now):
-                if mapping.trace_id:
-                    self._answered(mapping, (head, payload), received)
-                else:
-                    write(head, payload)
+            self.bring(mapping, received, now)
         self.settle()
+
+    def bring(self, mapping: Mapping[HostSocket], received: Received, now: float) -> None:
+        """Bring the client what was received; call `settle` after the last one."""
+        if not received.arrived.ttl:  # a router's rule; it cannot be told to the server from here
+            self._counters.drop(Reason.TTL_EXCEEDED)
+            return
+        for head, payload in self.frames(mapping, received, now):
+            if mapping.trace_id:
+                self._answered(mapping, (head, payload), received)
+            else:
+                self._tunnel.write_parts(head, payload)
 
     def _answered(self, mapping: Mapping[HostSocket], frame: Parts, received: Received) -> None:
         trace_id, mapping.trace_id = mapping.trace_id, 0

@@ -178,7 +178,7 @@ class EchoForwarder(Forwarder):
             destination, message[6] << 8 | message[7], bytes(frame[VNET_LEN : VNET_LEN + _QUOTE_ECHO])
         )
         self._asked[mapping] = None
-        self.send_joined(mapping.socket, destination, [message], len(message), way.header)
+        self.send_single(mapping.socket, destination, message, way.header)
         return True
 
     def take(self, sent: echo.Echo, frame: bytes, trace_id: int, now: float) -> None:
@@ -199,11 +199,17 @@ class EchoForwarder(Forwarder):
 
     def flush(self) -> None:
         """Send what was collected. A host nearby has answered by then: that saves a turn of the loop."""
-        super().flush()
+        self.depart()
         if self._asked:
             asked, self._asked = self._asked, {}
+            now = self._clock()
             for mapping in asked:
-                self.readable(mapping)
+                host = mapping.socket
+                if host is not None and not self._tunnel.congested:
+                    received = host.receive_single()
+                    if received is not None:
+                        self.bring(mapping, received, now)
+        self.settle()
 
     def protocol(self, address: bytes) -> int:
         """1 or 58."""

@@ -47,6 +47,7 @@ _WANTED_V6: Final = (
     errqueue.IPV6_RECVERR, arrival.IPV6_RECVHOPLIMIT, arrival.IPV6_RECVTCLASS, arrival.IPV6_FLOWINFO,
     arrival.IPV6_FLOWINFO_SEND,
 )  # fmt: skip
+_new = tuple.__new__  # a NamedTuple without the call of a Python function that its own __new__ is
 
 
 class Received(NamedTuple):
@@ -140,6 +141,25 @@ class HostSocket:
         payloads = [payload[at : at + size] for at in range(0, len(payload), size)] if size else [payload]
         return self.send(to, payloads, header)
 
+    def send_single(self, to: Sockaddr, payload: Frame, header: Header) -> int:
+        """Send one packet, which is as `send` does it."""
+        if header.flow_label:
+            return self.send(to, [bytes(payload)], header)
+        if header is not self._header and header != self._header:
+            self._set_header(header)
+        return self._send_one(payload, to)
+
+    def receive_single(self) -> Received | None:
+        """One packet, as `receive` would give it; None where there is none."""
+        try:
+            length, ancillary, _, sender = self._socket.recvmsg_into([_ROOM], _ANCILLARY)
+        except OSError:
+            return None
+        if ancillary != self._ancillary:
+            self._ancillary = ancillary
+            self._segment, self._arrived = arrival.parse(ancillary)
+        return self._train(0, length, 0, sender)
+
     def receive(self) -> list[Received]:
         """A burst of what has come in; nothing where the socket is readable because of an error.
 
@@ -185,7 +205,7 @@ class HostSocket:
         return received
 
     def _train(self, start: int, end: int, segment: int, sender: Sockaddr) -> Received:
-        return Received(_ROOM[start:end], segment, sender, self._arrived)
+        return _new(Received, (_ROOM[start:end], segment, sender, self._arrived))
 
     def drain_errors(self) -> bool:
         """Hand over what the error queue holds; whether one of it was this host's own refusal to send."""
@@ -227,7 +247,7 @@ class HostSocket:
             self._segments = number == errno.EMSGSIZE  # a single one above the path MTU says so in the error queue
         return next(filter(None, (self._send_one(payload, to) for payload in payloads)), 0)
 
-    def _send_one(self, payload: bytes, to: Sockaddr) -> int:
+    def _send_one(self, payload: Frame, to: Sockaddr) -> int:
         try:
             self._socket.sendto(payload, to)
         except OSError as error:
