@@ -168,7 +168,12 @@ def test_transports_threads_signals_and_children_work_beside_readers(
 
     async def work() -> list[object]:
         read: asyncio.Future[bytes] = loop.create_future()
-        loop.add_reader(one, lambda: read.done() or read.set_result(one.recv(1)))
+
+        def receive() -> None:
+            read.set_result(one.recv(1))
+            loop.remove_reader(one)
+
+        loop.add_reader(one, receive)
         signalled = asyncio.Event()
         loop.add_signal_handler(signal.SIGUSR2, signalled.set)
 
