@@ -25,6 +25,8 @@ class Packet:
     source_port: int
     destination_port: int
     length: int
+    opens: bool
+    """Whether it opens a TCP connection: a SYN without ACK."""
 
 
 class Capture:
@@ -59,4 +61,5 @@ def _packet(data: bytes, time: float) -> Packet | None:
     source_port, destination_port = (transport.sport, transport.dport) if transport else (0, 0)
     protocol = ip.proto if isinstance(ip, IP) else ip.nh
     source, destination = (str(ipaddress.ip_address(address)) for address in (ip.src, ip.dst))
-    return Packet(time, source, destination, protocol, source_port, destination_port, len(data))
+    opens = isinstance(transport, TCP) and transport.flags & "SA" == "S"
+    return Packet(time, source, destination, protocol, source_port, destination_port, len(data), opens)
