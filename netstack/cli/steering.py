@@ -2,10 +2,10 @@
 
 Without it the kernel goes by what was last written to a flow, and else by a hash over all queues: what nothing was
 written to yet, such as a SYN or a one-way stream of datagrams, then often comes to a worker of another stage, and takes
-a detour. With it, plain TCP, UDP and echo requests go to the queue that a table names (netstack.wire.steering), which
-tun_io fills in: one row for each stage, a column chosen by the client's endpoint (for an echo request its address and
-identifier), so that all that an endpoint sends comes to one worker. Everything else goes to the first queue, that of
-tun_io: DNS, QUIC where it is blocked, fragments, IP options and extension headers, other protocols.
+a detour. With it, plain TCP, UDP, DNS and echo requests go to the queue that a table names (netstack.wire.steering),
+which tun_io fills in: one row for each stage, a column chosen by the client's endpoint (for an echo request its address
+and identifier), so that all that an endpoint sends comes to one worker. Everything else goes to the first queue, that
+of tun_io: QUIC where it is blocked, fragments, IP options and extension headers, other protocols.
 
 Loading it takes CAP_BPF and CAP_NET_ADMIN, or root; where it cannot be loaded the kernel's own way is good enough.
 """
@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from netstack.packet import icmp, tcp, udp
-from netstack.wire.steering import COLUMNS, SIZE, TCP_ROW, UDP_ROW
+from netstack.wire.steering import COLUMNS, DNS_ROW, SIZE, TCP_ROW, UDP_ROW
 
 _SYS_BPF: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280}
 """<asm/unistd.h>"""
@@ -32,6 +32,8 @@ _ARRAY: Final = 2
 _MMAPABLE: Final = 1 << 10
 _SOCKET_FILTER: Final = 1
 _MAP_VALUE: Final = 2  # BPF_PSEUDO_MAP_VALUE
+
+_DNS_PORT: Final = 53
 
 _TUNSETSTEERINGEBPF: Final = 0x800454E0  # <linux/if_tun.h>
 
@@ -146,7 +148,9 @@ def program(table: int, quic_ports: Sequence[int]) -> bytes:
     add(_MOV, _SCRATCH, value=TCP_ROW)
     add(_JEQ, _PROTOCOL, offset="look up", value=tcp.PROTOCOL)
     add(_JNE, _PROTOCOL, offset="first queue", value=udp.PROTOCOL)
-    for port in (53, *quic_ports):
+    add(_MOV, _SCRATCH, value=DNS_ROW)
+    add(_JEQ, _PORT, offset="look up", value=_DNS_PORT)
+    for port in quic_ports:
         add(_JEQ, _PORT, offset="first queue", value=port)
     code.label("UDP or echo")
     add(_MOV, _SCRATCH, value=UDP_ROW)

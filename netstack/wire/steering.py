@@ -1,9 +1,9 @@
 """The table by which the kernel chooses the queue of the TUN for a packet. No I/O, no clock.
 
-It lies in memory that the kernel's program (netstack.cli.steering) and tun_io share: two rows of queue numbers, one for
-TCP and one for UDP and echo requests, in columns chosen by the client's endpoint; and, for the next tun_io, which
-queues are attached. The kernel numbers the queues in the order in which they were attached; where one is detached the
-last takes its number.
+It lies in memory that the kernel's program (netstack.cli.steering) and tun_io share: three rows of queue numbers, for
+TCP, for UDP and echo requests, and for DNS over UDP, in columns chosen by the client's endpoint; and, for the next
+tun_io, which queues are attached. The kernel numbers the queues in the order in which they were attached; where one is
+detached the last takes its number.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,14 @@ from zlib import crc32
 COLUMNS: Final = 256
 TCP_ROW: Final = 0
 UDP_ROW: Final = COLUMNS
-_ORDER: Final = 2 * COLUMNS
+DNS_ROW: Final = 2 * COLUMNS
+_ORDER: Final = 3 * COLUMNS
 SIZE: Final = 4096
 """Octets: a page, the least that can be mapped."""
 
 _MOST: Final = 64  # queues
 
-STEERED: Final = ("tcp_fwd", "udp_fwd")
+STEERED: Final = ("tcp_fwd", "udp_fwd", "dns_filter")
 """The stages of the rows."""
 
 
@@ -52,13 +53,13 @@ class Steering:
             self._order[at] = last
         self._keep()
 
-    def steer(self, tcp: Sequence[int], udp: Sequence[int]) -> None:
+    def steer(self, tcp: Sequence[int], udp: Sequence[int], dns: Sequence[int]) -> None:
         """Share the columns of each row among these spare queues, by name; without any they go to the first queue.
 
         Where one comes or goes, only the columns that it gets or had change (rendezvous hashing, Thaler and Ravishankar
         1998).
         """
-        for row, queues in ((TCP_ROW, tcp), (UDP_ROW, udp)):
+        for row, queues in ((TCP_ROW, tcp), (UDP_ROW, udp), (DNS_ROW, dns)):
             able = [queue for queue in queues if queue in self._order]
             for column in range(COLUMNS):
                 chosen = max(able, key=lambda queue: crc32(bytes((queue, column, row >> 8))), default=None)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
-from netstack.packet import datagram
+from netstack.packet import datagram, plain
 from netstack.packet.datagram import Datagram
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.runtime.listening import open_listeners, take_listeners
@@ -26,6 +26,8 @@ from services.dns_filter.queries import Client
 from services.dns_filter.resolver import Resolver
 from services.dns_filter.stream import StreamServer
 from services.dns_filter.upstreams.pool import Pool, make_transports
+
+_PORT: Final = 53
 
 _DRAINED_AFTER: Final = 2
 """Looks in a row, half a second apart, at which nothing is in flight: what tun_io sent before it knew has arrived."""
@@ -67,7 +69,7 @@ class DnsFilter:
         if runtime.config.mode == "dns":
             self._welcome = True  # there is no tun_io
         else:
-            self._tunnel = Tunnel(runtime, self._on_batch, on_welcome=self._on_welcome)
+            self._tunnel = Tunnel(runtime, self._on_batch, on_welcome=self._on_welcome, on_own=self._on_own)
         runtime.before_sample = self._measure
         runtime.on_drain = self._drain
 
@@ -125,24 +127,34 @@ class DnsFilter:
         await asyncio.to_thread(importlib.import_module, "services.dns_filter.rewrite")
 
     def _on_batch(self, packets: list[bytes], traced: dict[int, int]) -> None:
-        assert self._tunnel is not None
         for index, packet in enumerate(packets):
-            try:
-                received = datagram.parse(packet)
-            except MalformedPacketError as error:
-                self._counters.drop(error.reason)
-                continue
-            if self._tunnel.congested:
-                # Answers wait for room already; the client asks again.
-                self._counters.drop(Reason.BUFFER_FULL, len(received.payloads))
-                continue
-            trace_id = traced.get(index, 0) if traced else 0
-            client = Client(
-                received.client, received.client_port, udp=True,
-                reply=partial(self._send, received, trace_id), trace_id=trace_id,
-            )  # fmt: skip
-            for payload in received.payloads:
-                self._resolver.receive(payload, client)
+            self._packet(packet, traced.get(index, 0) if traced else 0)
+
+    def _on_own(self, packets: list[bytes | memoryview]) -> None:
+        """What came to our own queue of the TUN. What is no plain query, or to be traced, is given to tun_io."""
+        assert self._tunnel is not None
+        tracing = self._runtime.trace.active
+        for packet in packets:
+            if not tracing and plain.udp_endpoint(packet) and plain.udp_port(packet) == _PORT:
+                self._packet(bytes(packet), 0)
+            else:
+                self._tunnel.pass_on(packet)
+
+    def _packet(self, packet: bytes, trace_id: int) -> None:
+        assert self._tunnel is not None
+        try:
+            received = datagram.parse(packet)
+        except MalformedPacketError as error:
+            self._counters.drop(error.reason)
+            return
+        if self._tunnel.congested:
+            # Answers wait for room already; the client asks again.
+            self._counters.drop(Reason.BUFFER_FULL, len(received.payloads))
+            return
+        reply = partial(self._send, received, trace_id)
+        client = Client(received.client, received.client_port, udp=True, reply=reply, trace_id=trace_id)
+        for payload in received.payloads:
+            self._resolver.receive(payload, client)
 
     def _send(self, received: Datagram, trace_id: int, message: bytes) -> None:
         """Answer from the address that was asked, whatever it was."""

@@ -52,6 +52,10 @@ class Roster:
         """All of them."""
         return self._workers.values()
 
+    def stage_of(self, identity: bytes) -> str:
+        """The stage of one of them."""
+        return self._workers[identity].stage
+
     def stages(self) -> set[str]:
         """The stages that have a worker."""
         return {worker.stage for worker in self._workers.values()}

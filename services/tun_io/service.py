@@ -41,6 +41,9 @@ from services.tun_io.roster import Roster, Worker
 
 _SWEEP: Final = 0.25  # seconds between looks at the workers' health
 _STAGE_OF: Final = ("tcp_fwd", "dns_filter", "udp_fwd", "udp_fwd")  # by Kind: TCP, DNS, UDP, ECHO
+_FLOWLESS: Final = "dns_filter"
+"""The stage whose packets belong to no flow, and may come to another of its workers from one to the next."""
+
 _NUDGES: Final = 256  # per turn of the loop
 _REFUSED_KEPT: Final = 64  # workers
 _QUEUE_BURSTS: Final = 16  # more than our queue of the TUN holds (its txqueuelen is 500)
@@ -80,7 +83,7 @@ class TunIo:
         topology = runtime.topology
         self._queues = Queues(
             runtime.loop, topology.queues, queues[1:],
-            is_worker=self._roster.__contains__, on_change=self._flows_may_move, steering=self._steering,
+            is_worker=self._may_borrow, on_change=self._flows_may_move, steering=self._steering,
         )  # fmt: skip
         self._hub = runtime.bus.hub(topology.bound(topology.packets), self._on_message, high_water=HIGH_WATER)
         runtime.before_sample = self._before_sample
@@ -182,10 +185,23 @@ class TunIo:
 
     def _flows_may_move(self) -> None:
         """A queue came or went: flows of which a worker is still to tell may come to another queue."""
-        if self._steering is not None:
-            stages = ({one.identity for one in self._roster.workers if one.stage == name} for name in STEERED)
-            self._steering.steer(*map(self._queues.of, stages))
+        self._steer()
         self._roster.hesitate(self._now() + 2 * TELL_WITHIN)
+
+    def _steer(self) -> None:
+        """Say which queues the packets of each stage go to."""
+        if self._steering is None:
+            return
+        workers = self._roster.workers
+        # Those that drain keep the queue for the flows that they have; DNS has none.
+        able = [one for one in workers if not (one.draining and one.stage == _FLOWLESS)]
+        self._steering.steer(
+            *(self._queues.of({one.identity for one in able if one.stage == stage}) for stage in STEERED)
+        )
+
+    def _may_borrow(self, identity: bytes) -> bool:
+        """Whether a process may have a queue: one of the roster to which something of its own would come there."""
+        return identity in self._roster and (self._steering is not None or self._roster.stage_of(identity) != _FLOWLESS)
 
     def _take(self) -> Slot:
         """Room for the next packet: shared while there is any, else our own alone."""
@@ -313,6 +329,7 @@ class TunIo:
             self._answer_fence(identity, message)
         elif isinstance(message, Drain):
             self._roster.drain(identity)
+            self._steer()
             self._hub.send(identity, message)  # behind whatever was given to it before
             _log.info("%s drains", identity.decode(errors="replace"))
         elif isinstance(message, Bye):

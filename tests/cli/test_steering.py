@@ -14,15 +14,15 @@ from netstack.cli.tun import open_tun
 from netstack.wire.steering import SIZE, Steering
 from services.tun_io.queues import attach, detach
 
-first, a, b, *rest, table = open_tun("tun0", (443,))
+first, a, b, c, *rest, table = open_tun("tun0", (443,))
 subprocess.run(["ip", "link", "set", "tun0", "up"], check=True)
 steering = Steering(mmap.mmap(table, SIZE))
-queues = {"first": first, "a": a, "b": b}
+queues = {"first": first, "a": a, "b": b, "c": c}
 
 def come(*names):
     for name in names:
         attach(queues[name])
-        steering.attached("ab".index(name))
+        steering.attached("abc".index(name))
 
 def read():
     got = {}
@@ -35,7 +35,7 @@ def read():
             pass
         # What the test sent; the kernel multicasts of its own accord.
         got[name] = len([p for p in packets if b"steered" in p])
-    return got["first"], got["a"], got["b"]
+    return tuple(got.values())
 
 import socket
 for command in ("addr add 10.0.0.2/24 dev tun0", "route add default dev tun0", "-6 addr add fd00::2/64 dev tun0 nodad",
@@ -74,8 +74,8 @@ def shown(script: str) -> list[str]:
 
 def test_each_protocol_comes_to_the_queue_of_its_row_and_the_rest_to_the_first():
     script = """
-come("a", "b")
-steering.steer([0], [1])
+come("a", "b", "c")
+steering.steer([0], [1], [2])
 for send in (
     lambda: v4(TCP, 4000, 80),
     lambda: v4(UDP, 4000, 80),
@@ -85,6 +85,10 @@ for send in (
     lambda: v4(UDP, 4000, 443),
     lambda: v6(UDP, 4000, 53),
     lambda: v4(TCP, 4000, 443),
+    lambda: v4(TCP, 4000, 53),
+    lambda: v4(UDP, 53, 80),
+    lambda: v4(UDP, 4000, 53, fragment=0x2000),
+    lambda: v4(UDP, 4000, 53, options=bytes([1, 1, 1, 0])),
     lambda: v4(ICMP, ECHO, 0),
     lambda: v6(ICMPV6, ECHO_V6, 0),
     lambda: v4(ICMP, ECHO, 53),  # a checksum, not a port
@@ -101,14 +105,14 @@ for send in (
     send()
     print(*read())
 """
-    a, b, first = "0 1 0", "0 0 1", "1 0 0"
-    assert shown(script) == [a, b, a, b, first, first, first, a, b, b, b, *[first] * 9]
+    first, a, b, c = "1 0 0 0", "0 1 0 0", "0 0 1 0", "0 0 0 1"
+    assert shown(script) == [a, b, a, b, c, first, c, a, a, b, first, first, b, b, b, *[first] * 9]
 
 
 def test_an_endpoint_has_one_queue_whomever_it_speaks_to():
     script = """
 come("a", "b")
-steering.steer([], [0, 1])
+steering.steer([], [0, 1], [])
 for port in range(4000, 4064):
     v4(UDP, port, 80)
     first = read()
@@ -117,14 +121,14 @@ for port in range(4000, 4064):
     print(*first)
 """
     lines = shown(script)
-    assert set(lines) == {"0 1 0", "0 0 1"}
-    assert 16 < lines.count("0 1 0") < 48
+    assert set(lines) == {"0 1 0 0", "0 0 1 0"}
+    assert 16 < lines.count("0 1 0 0") < 48
 
 
 def test_an_echo_identifier_has_one_queue_whatever_the_checksum_is():
     script = """
 come("a", "b")
-steering.steer([], [0, 1])
+steering.steer([], [0, 1], [])
 for identifier in range(4000, 4064):
     v4(ICMP, ECHO, identifier * 7, identifier=identifier)
     first = read()
@@ -133,25 +137,25 @@ for identifier in range(4000, 4064):
     print(*first)
 """
     lines = shown(script)
-    assert set(lines) == {"0 1 0", "0 0 1"}
-    assert 16 < lines.count("0 1 0") < 48
+    assert set(lines) == {"0 1 0 0", "0 0 1 0"}
+    assert 16 < lines.count("0 1 0 0") < 48
 
 
 def test_after_a_queue_was_detached_the_table_still_names_the_right_ones():
     script = """
 come("a", "b")
-steering.steer([0, 1], [])
+steering.steer([0, 1], [], [])
 detach(a)
 steering.detached(0)
-steering.steer([1], [])
+steering.steer([1], [], [])
 for port in range(4000, 4020):
     v4(TCP, port, 80)
 print(*read())
-steering.steer([], [])
+steering.steer([], [], [])
 v4(TCP, 4000, 80)
 print(*read())
 """
-    assert shown(script) == ["0 0 20", "1 0 0"]
+    assert shown(script) == ["0 0 20 0", "1 0 0 0"]
 
 
 def test_whoever_may_not_load_it_gets_the_device_without():

@@ -20,7 +20,7 @@ from tests.internet.zones import ECHO_PORT, ECHO_V4, WWW_V4
 
 WORKERS = int(os.environ.get("NETSTACK_E2E_WORKERS", "3"))
 """18 are more than the TUN has spare queues: the rest goes through tun_io."""
-LENT = min(WORKERS + 1, SPARE)  # udp_fwd has one too
+LENT = min(WORKERS + 2, SPARE)  # udp_fwd and dns_filter have one too
 EACH = 20  # connections a worker
 
 pytestmark = pytest.mark.timeout(150)  # processes are started anew again and again
@@ -192,7 +192,7 @@ def test_a_worker_that_hangs_takes_nothing_new_with_it(internet: Internet, captu
         signal_to(internet, pid, "STOP")
         try:
             wait_until(
-                lambda: lent(captured) == (LENT if WORKERS + 1 > SPARE else LENT - 1), 10, "its queue was taken back"
+                lambda: lent(captured) == (LENT if WORKERS + 2 > SPARE else LENT - 1), 10, "its queue was taken back"
             )
             assert ask(captured, "churn", WWW_V4, ORDERS_PORT, rate=50, seconds=0.5)["errors"] == {}
         finally:

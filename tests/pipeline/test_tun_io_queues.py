@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import mmap
 import os
 import random
 import socket
@@ -15,7 +16,8 @@ import pytest
 from netstack.packet import icmp, tcp
 from netstack.packet.frame import IP
 from netstack.runtime.queue import NEW
-from netstack.wire.messages import Fence
+from netstack.wire import steering
+from netstack.wire.messages import Drain, Fence
 from services.tun_io.queues import attach, is_attached
 from services.tun_io.roster import ADOPTION
 from tests.pipeline.test_tun_io import _lengthened
@@ -130,20 +132,26 @@ def test_a_syn_that_is_passed_on_is_traced():
 HOLD = """
 import os, socket, sys
 from netstack.cli.tun import open_tun
-socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"T"], open_tun("tun0")[:3])
+queues = open_tun("tun0")
+wanted = (*queues[:3], *queues[-1:]) if "table" in sys.argv else queues[:3]
+socket.send_fds(socket.socket(fileno=int(sys.argv[1])), [b"T"], wanted)
 """
 
 
 @contextlib.contextmanager
-def spare_queues() -> Iterator[tuple[int, ...]]:
-    """Two spare queues of a TUN in a network namespace of its own, which is there as long as they are."""
+def spare_queues(*more: str) -> Iterator[tuple[int, ...]]:
+    """Two spare queues of a TUN in a network namespace of its own, which is there as long as they are.
+
+    With "table", also that by which its packets are steered.
+    """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         number = theirs.fileno()
         subprocess.run(
-            ["unshare", "--net", sys.executable, "-c", HOLD, str(number)], pass_fds=[number], check=True, cwd=ROOT
-        )
-        _, descriptors, _, _ = socket.recv_fds(ours, 1, 3)
+            ["unshare", "--net", sys.executable, "-c", HOLD, str(number), *more],
+            pass_fds=[number], check=True, cwd=ROOT,
+        )  # fmt: skip
+        _, descriptors, _, _ = socket.recv_fds(ours, 1, 4)
     try:
         yield tuple(descriptors[1:])
     finally:
@@ -261,3 +269,47 @@ def test_noise_on_the_socket_keeps_no_worker_out():
 
     with spare_queues() as spare, contextlib.ExitStack() as noise:
         asyncio.run(scenario(spare, noise))
+
+
+@pytest.mark.e2e
+def test_dns_is_steered_to_the_workers_that_do_not_drain():
+    async def scenario(spare: tuple[int, ...]) -> None:
+        *_, table = spare
+
+        def steered() -> set[int]:
+            with mmap.mmap(table, steering.SIZE) as memory:
+                return set(memory[steering.DNS_ROW : steering.DNS_ROW + steering.COLUMNS])
+
+        async with world(Borrowing, before=lambda one: setattr(one, "spare", spare)) as one:
+            first, *_ = await one.up()
+            second = await one.join("dns_filter-2")
+            with one.ask(NEW, "dns_filter-1") as connection, one.ask(NEW, "dns_filter-2"):
+                await one.lent(2)
+                assert steered() == {1, 2}
+                first.peer.send(Drain("dns_filter-1"))
+                await one.until(lambda: len(steered()) == 1)
+                await one.lent(2)  # what came before that is read still
+                left = steered()
+                connection.close()
+                await one.lent(1)
+                assert steered() == {1}, left
+                second.peer.send(Drain("dns_filter-2"))
+                await one.until(lambda: steered() == {0})  # then tun_io itself says that there is nobody
+
+    with spare_queues("table") as spare:
+        asyncio.run(scenario(spare))
+
+
+@pytest.mark.e2e
+def test_where_nothing_is_steered_a_dns_filter_gets_no_queue():
+    # It would draw flows that are none of its own.
+    async def scenario(spare: tuple[int, ...]) -> None:
+        async with world(Borrowing, before=lambda one: setattr(one, "spare", spare)) as one:
+            await one.up()
+            with one.ask(NEW, "dns_filter-1") as connection:
+                assert connection.recv(1) == b""
+            with one.ask(NEW, "tcp_fwd-1") as connection:
+                assert connection.recv(1) in {b"\0", b"\1"}
+
+    with spare_queues() as spare:
+        asyncio.run(scenario(spare))
