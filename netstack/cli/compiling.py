@@ -1,13 +1,14 @@
 """Makes the compiled form of the services (netstack.cli.compiled) with mypyc: `python -m netstack.cli.compiling`.
 
-Only the modules through which every packet goes are compiled, all into one shared object, so that their calls of each
-other are those of C. What costs little or gains little stays as it is: the messages are msgpack's work, and a class
-that extends one of C, such as an exception, cannot be compiled.
+Only the modules through which every packet and query goes are compiled, and those that read lists of a million names.
+What costs little or gains little stays as it is: the messages are msgpack's work, and a class that extends one of C,
+such as an exception, cannot be compiled.
 """
 
 import compileall
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -20,11 +21,13 @@ from typing import Final
 
 from netstack.cli.compiled import CODE, DIRECTORY, STAMP, choose, sources, stamp
 
-MODULES: Final = (
+FORWARDING: Final = (
     *(f"netstack/packet/{name}.py" for name in ("checksum", "flow", "icmp", "plain", "seqnum", "tcp", "vnet")),
     *(
         f"netstack/runtime/{name}.py"
-        for name in ("counters", "leased_names", "queue", "refusals", "replica", "selector", "tunnel", "whitelist")
+        for name in (
+            "counters", "leased_names", "queue", "refusals", "replica", "selector", "tunnel", "whitelist",
+        )
     ),
     "netstack/wire/arena.py",
     *(
@@ -36,6 +39,11 @@ MODULES: Final = (
             "service", "session", "states", "terms", "timers", "timewait",
         )
     ),
+)  # fmt: skip
+"""What every packet goes through, and TCP; relative to the folder that holds both packages, as the others."""
+
+ANSWERING: Final = (
+    *(f"netstack/packet/{name}.py" for name in ("datagram", "ipv4", "ipv6", "udp")),
     *(
         f"services/udp_fwd/{name}.py"
         for name in (
@@ -43,22 +51,43 @@ MODULES: Final = (
             "service", "shares", "sockets", "train",
         )
     ),
+    *(
+        f"services/dns_filter/{name}.py"
+        for name in (
+            "answer", "cache", "canary", "leased", "leases", "message", "names", "policy", "queries", "query",
+            "reading", "reply", "resolver", "service", "upstreams/udp",
+        )
+    ),
+    *(
+        f"services/dns_filter/lists/{name}.py"
+        for name in ("builder", "lines", "lookup", "rules", "shape", "table")
+    ),
 )  # fmt: skip
-"""Relative to the folder that holds both packages."""
+"""UDP, echo and DNS."""
+
+GROUPS: Final = {"forwarding": FORWARDING, "answering": ANSWERING}
+"""Each becomes one shared object, inside which calls are those of C; two compilers can work at a time."""
+
+MODULES: Final = FORWARDING + ANSWERING
 
 _WORK: Final = ".making-"
 
 _SETUP: Final = """
+import json
 import sys
 from mypyc.build import mypycify
 from setuptools import setup
 
+groups = json.loads(sys.argv[1])
 options = ["--explicit-package-bases", "--ignore-missing-imports", "--no-color-output"]
 setup(
     name="netstack-compiled",
     packages=[],
-    ext_modules=mypycify([*options, *sys.argv[3:]], opt_level="1", debug_level="0"),
-    script_args=sys.argv[1:3],
+    ext_modules=mypycify(
+        [*options, *(path for paths in groups.values() for path in paths)],
+        opt_level="1", debug_level="0", separate=[(paths, name) for name, paths in groups.items()],
+    ),
+    script_args=["build_ext", "--inplace", "--parallel", str(len(groups))],
 )
 """
 """In a folder of its own, without our pyproject.toml: an old setuptools refuses what it does not know there."""
@@ -115,7 +144,7 @@ def _make(code: Path, directory: Path) -> None:
 def _compile(fresh: Path, work: Path) -> None:
     (fresh / "setup.py").write_text(_SETUP, encoding="utf-8")
     environment = os.environ | {"MYPYPATH": str(fresh), "MYPY_CACHE_DIR": str(work / "cache")}
-    command = [sys.executable, "setup.py", "build_ext", "--inplace", *MODULES]
+    command = [sys.executable, "setup.py", json.dumps(GROUPS)]
     done = subprocess.run(command, cwd=fresh, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stdout + done.stderr).strip().splitlines()
