@@ -9,6 +9,8 @@ from netstack.packet.reason import MalformedPacketError, Reason
 from services.udp_fwd.reply import UNKNOWN, Arrived, Sender
 
 _HEADER: Final = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
+_START: Final = struct.Struct("!BBHH")  # the same without the sequence
+_WORD: Final = 0xFFFF
 
 
 class Echo(NamedTuple):
@@ -74,13 +76,17 @@ def reply(sender: Sender, message: bytes, arrived: Arrived = UNKNOWN) -> bytes |
     four = len(sender.address) == 4
     if len(message) < _HEADER.size or message[0] != (icmp.ECHO_REPLY if four else icmp.V6_ECHO_REPLY):
         return None
-    rest = sender.client_port << 16 | message[6] << 8 | message[7]
-    body = message[_HEADER.size :]
-    if four:
-        octets = icmp.emit(icmp.ECHO_REPLY, 0, rest, body)
-    else:
+    if not four:
+        rest = sender.client_port << 16 | message[6] << 8 | message[7]
+        body = message[_HEADER.size :]
         octets = icmp.emit_v6(sender.address, sender.client, icmp.V6_ECHO_REPLY, 0, rest, body)
-    return sender.ip_head(protocol(sender.address), len(octets), arrived) + octets
+        return sender.ip_head(icmp.PROTOCOL_V6, len(octets), arrived) + octets
+    # The kernel has looked at the checksum; of what it covers the code and the identifier change (RFC 1624). Of the two
+    # forms of zero 0xFFFF is right also where all else is zero.
+    _, code, value, identifier, _ = _HEADER.unpack_from(message)
+    value = (value + code + identifier - sender.client_port) % _WORD or _WORD
+    head = _START.pack(icmp.ECHO_REPLY, 0, value, sender.client_port)
+    return b"".join((sender.ip_head(icmp.PROTOCOL, len(message), arrived), head, message[_START.size :]))
 
 
 def _verify(whole: frame.Frame, message: bytes) -> bool:

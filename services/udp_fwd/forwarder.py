@@ -185,7 +185,7 @@ class Forwarder:
     def open_socket(self, mapping: Mapping[HostSocket]) -> HostSocket:
         """Raises OSError."""
         version = 4 if len(mapping.client) == 4 else 6
-        return HostSocket(self._runtime.loop, version, self.protocol(mapping.client), partial(self._on_error, mapping))
+        return HostSocket(self._runtime.loop, version, self.protocol(mapping.client), partial(self.on_error, mapping))
 
     def no_socket(self, error: OSError) -> Reason:
         """Why there is no socket."""
@@ -283,7 +283,7 @@ class Forwarder:
         number = host.send(train.destination.sockaddr, train.payloads, train.header)
         self._towards = None
         if number:
-            self._not_sent(train.destination, number)
+            self.not_sent(train.destination, number)
 
     def send_joined(
         self, host: HostSocket, destination: Destination[HostSocket], parts: list[Frame], size: int, header: Header
@@ -293,7 +293,7 @@ class Forwarder:
         number = host.send_joined(destination.sockaddr, parts, size, header)
         self._towards = None
         if number:
-            self._not_sent(destination, number)
+            self.not_sent(destination, number)
 
     def send_single(
         self, host: HostSocket, destination: Destination[HostSocket], payload: Frame, header: Header
@@ -303,7 +303,7 @@ class Forwarder:
         number = host.send_single(destination.sockaddr, payload, header)
         self._towards = None
         if number:
-            self._not_sent(destination, number)
+            self.not_sent(destination, number)
 
     def host_of(self, mapping: Mapping[HostSocket], datagrams: int) -> HostSocket | None:
         """The socket through which so many are to leave; None where there can be none, and that is counted."""
@@ -323,7 +323,8 @@ class Forwarder:
         host.watch(partial(self.readable, mapping))
         return host
 
-    def _not_sent(self, destination: Destination[HostSocket], number: int) -> None:
+    def not_sent(self, destination: Destination[HostSocket], number: int) -> None:
+        """The packet sent last to this destination was refused with this errno."""
         self._counters.drop(_REASON_OF.get(number, Reason.SOCKET_ERROR))
         quote = destination.last_quote()
         if number == ALREADY_TOLD or quote is None:
@@ -367,7 +368,8 @@ class Forwarder:
         detail = f"{received.sender[0]} port {received.sender[1]}, {len(received.octets)} octets"
         self._runtime.trace.hop(trace_id, "answered", at=time.monotonic(), detail=detail)
 
-    def _on_error(self, mapping: Mapping[HostSocket], error: SocketError, to: Sockaddr, sent: bytes) -> None:
+    def on_error(self, mapping: Mapping[HostSocket], error: SocketError, to: Sockaddr, sent: bytes) -> None:
+        """The error queue says something of a packet that was sent, or is being sent."""
         if error.origin == errqueue.ORIGIN_LOCAL and self._towards is not None:
             # The kernel refused what is being sent; for a socket without a peer it gives no port (ip_local_error).
             quote = self._towards.last_quote()

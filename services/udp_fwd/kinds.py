@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Final
 
 from netstack.packet import datagram, ipv4, plain, udp
+from netstack.packet.errqueue import SocketError
+from netstack.packet.icmp_error import MIN_MTU_V4
 from netstack.packet.reason import Reason
 from netstack.packet.vnet import VNET_LEN
 from services.udp_fwd import echo, echo_lane, lane
-from services.udp_fwd.echo_lane import EchoLanes
-from services.udp_fwd.flows import GRAIN, Destination, Limits, Mapping, State
+from services.udp_fwd.echo_lane import V4_MESSAGE, V6_MESSAGE, EchoLanes
+from services.udp_fwd.flows import GRAIN, Destination, Limits, Mapping, Sockaddr, State
 from services.udp_fwd.forwarder import Forwarder, Links, OnEnded, Parts
 from services.udp_fwd.lane import Lane, Lanes
 from services.udp_fwd.outgoing import Header, Outgoing
@@ -153,6 +155,8 @@ class EchoForwarder(Forwarder):
         super().__init__(links, limits, on_ended, self._lanes)
         self._warned = False
         self._asked: dict[Mapping[HostSocket], None] = {}
+        self._unquoted: list[tuple[Destination[HostSocket], lane.Frame]] = []
+        """What was sent the short way, to be kept for errors to quote once the replies are on their way."""
 
     def take_alike(self, frame: lane.Frame, now: float, *, own: bool) -> bool:
         """Take a frame the short way, and send it; False where it must go the long one.
@@ -174,9 +178,7 @@ class EchoForwarder(Forwarder):
         if self._train is not None:
             self.depart()
         message = frame[way.message :]
-        self.flows.sent_packet(
-            destination, message[6] << 8 | message[7], bytes(frame[VNET_LEN : VNET_LEN + _QUOTE_ECHO])
-        )
+        self._unquoted.append((destination, frame))
         self._asked[mapping] = None
         self.send_single(mapping.socket, destination, message, way.header)
         return True
@@ -209,7 +211,26 @@ class EchoForwarder(Forwarder):
                     received = host.receive_single()
                     if received is not None:
                         self.bring(mapping, received, now)
+        if self._unquoted:
+            self._keep_quotes()
         self.settle()
+
+    def _keep_quotes(self) -> None:
+        unquoted, self._unquoted = self._unquoted, []
+        for destination, frame in unquoted:
+            at = V4_MESSAGE if len(destination.address) == 4 else V6_MESSAGE
+            number = frame[at + 6] << 8 | frame[at + 7]
+            self.flows.sent_packet(destination, number, bytes(frame[VNET_LEN : VNET_LEN + _QUOTE_ECHO]))
+
+    def not_sent(self, destination: Destination[HostSocket], number: int) -> None:
+        """It is about what has only just been sent."""
+        self._keep_quotes()
+        super().not_sent(destination, number)
+
+    def on_error(self, mapping: Mapping[HostSocket], error: SocketError, to: Sockaddr, sent: bytes) -> None:
+        """It may be about that too."""
+        self._keep_quotes()
+        super().on_error(mapping, error, to, sent)
 
     def protocol(self, address: bytes) -> int:
         """1 or 58."""
@@ -239,18 +260,36 @@ class EchoForwarder(Forwarder):
 
     def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[Parts]:
         """The reply under the client's identifier."""
-        octets, _, sockaddr, arrived = received
-        sender = self.sender(mapping, sockaddr, now)
-        if sender is None:
+        frame = self._reply(mapping, received, now)
+        if not frame:
             return ()
-        frame = echo.reply(sender, bytes(octets), arrived)
+        if self._is_too_long(mapping, frame):
+            return [(each, b"") for each in self._links.cut(frame[VNET_LEN:], self._links.mtu(mapping))]
+        return ((frame, b""),)
+
+    def bring(self, mapping: Mapping[HostSocket], received: Received, now: float) -> None:
+        """Bring the client what was received; the usual reply by the shortest way."""
+        if mapping.trace_id or not received.arrived.ttl:
+            super().bring(mapping, received, now)
+        elif frame := self._reply(mapping, received, now):
+            if self._is_too_long(mapping, frame):
+                super().bring(mapping, received, now)
+            else:
+                self._tunnel.write(frame)
+
+    def _reply(self, mapping: Mapping[HostSocket], received: Received, now: float) -> bytes:
+        """The frame for the client; empty where there is none, which is counted."""
+        sender = self.sender(mapping, received.sender, now)
+        if sender is None:
+            return b""
+        frame = echo.reply(sender, bytes(received.octets), received.arrived)
         if frame is None:
             self._counters.drop(Reason.MALFORMED_ICMP)
-            return ()
-        mtu = self._links.mtu(mapping)
-        if len(frame) - VNET_LEN > mtu:
-            return [(each, b"") for each in self._links.cut(frame[VNET_LEN:], mtu)]
-        return ((frame, b""),)
+            return b""
+        return frame
+
+    def _is_too_long(self, mapping: Mapping[HostSocket], frame: bytes) -> bool:
+        return len(frame) > VNET_LEN + MIN_MTU_V4 and len(frame) - VNET_LEN > self._links.mtu(mapping)
 
     def number(self, sent: bytes) -> int | None:
         """The sequence number."""

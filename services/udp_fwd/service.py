@@ -46,7 +46,7 @@ class UdpService:
         links = Links(runtime, self._tunnel, whitelist)
         self._udp = UdpForwarder(links, self._room_for_flows(runtime.config.udp.max_flows), self._ended)
         self._echo = EchoForwarder(links, self._ended)
-        self._forwarders += [self._udp, self._echo]
+        self._forwarders += [self._echo, self._udp]  # the reply to an echo may be there at once
         quic = runtime.config.quic
         self._not_ours = frozenset({_DNS_PORT, *(quic.ports if quic.block else ())})
         self._fenced: list[bytes | memoryview] = []
