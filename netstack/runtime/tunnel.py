@@ -12,9 +12,9 @@ import errno
 import logging
 import os
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
-from os import writev
+from os import write, writev
 from typing import Any, Final
 
 from netstack.packet.reason import Reason
@@ -145,27 +145,29 @@ class Tunnel:
         What is traced goes through tun_io, so that a trace shows the way of all packets.
         """
         if self._queue and not trace_id:
-            self._write_own((packet,), len(packet))
+            self._write_own(packet)
         elif len(packet) < LARGE or not self._write_large(packet, trace_id):
             self._collect(packet, trace_id)
 
     def write_parts(self, head: bytes, payload: bytes | memoryview, trace_id: int = 0) -> None:
         """Send a packet whose payload is apart, without joining the two where that can be."""
-        if self._queue and not trace_id:
+        if len(payload) < LARGE:
+            self.write(b"".join((head, payload)), trace_id)
+        elif self._queue and not trace_id:
             try:
-                writev(self._queue.descriptor, (head, payload))
+                octets = writev(self._queue.descriptor, (head, payload))
             except OSError as error:
                 self._not_written(error)
             else:
                 counters = self._runtime.counters
                 counters.packets_out += 1
-                counters.octets_out += len(head) + len(payload)
+                counters.octets_out += octets
         else:
             self.write(b"".join((head, payload)), trace_id)
 
-    def _write_own(self, parts: Sequence[bytes | memoryview], octets: int) -> None:
+    def _write_own(self, packet: bytes | memoryview) -> None:
         try:
-            writev(self._queue.descriptor, parts)  # type: ignore[union-attr]
+            octets = write(self._queue.descriptor, packet)  # type: ignore[union-attr]
         except OSError as error:
             self._not_written(error)
         else:
@@ -272,9 +274,9 @@ class Tunnel:
         """
         if self._queue and not trace_id:
             if self._arena is not None and self._arena.owns(slot):
-                self._write_own((framed(slot, head, octets),), len(head) + octets)
+                self._write_own(framed(slot, head, octets))
             else:
-                self._write_own((head, slot.payload[:octets]), len(head) + octets)
+                self.write_parts(head, slot.payload[:octets])
             return
         if not self._sharing or self._arena is None or not self._arena.owns(slot):
             self._collect(b"".join((head, slot.payload[:octets])), trace_id)
