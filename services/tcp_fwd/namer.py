@@ -34,6 +34,7 @@ class Namer:
         # Where addresses are not held against the whitelist, names are not either.
         self._enforces = config.tcp.sni == "enforce" and config.whitelist.mode == "enforce"
         self._exempt = [parse_allowed_network(text) for text in config.allow.networks]
+        self._debugs = _log.isEnabledFor(logging.DEBUG)
         self._names = LeasedNames()
         if self._looks:
             whitelist.names = self._names
@@ -75,7 +76,8 @@ class Namer:
         if name is None:
             self._let_through(session, naming)
             return
-        _log.debug("%s: %s %s", session.flow, protocol, name)
+        if self._debugs:
+            _log.debug("%s: %s %s", session.flow, protocol, name)
         flow = session.flow
         if (
             self._names.has(flow.server, name, self._loop.time())

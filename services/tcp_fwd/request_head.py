@@ -11,8 +11,10 @@ from services.tcp_fwd.server_name import combine, host_of
 
 _MAX_METHOD: Final = 32  # octets; the longest of IANA's registry is UPDATEREDIRECTREF
 _METHOD: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}(?:[ \t]|\Z)")  # a token (RFC 9110 section 5.6.2)
-_REQUEST_LINE: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}[ \t]+(\S+)\s+HTTP/1\.[0-9]\s*\Z")
+_REQUEST_LINE: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32})[ \t]+(\S+)\s+HTTP/1\.[0-9]\s*\Z")
 _HEAD_ENDS: Final = re.compile(rb"\n\r?\n")
+# A line that begins with a space or a tab continues the one before (RFC 9112 section 5.2).
+_HOST_FIELD: Final = re.compile(rb"\n[\r\v\f]*host[ \t\r\v\f]*:([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE)
 _ABSOLUTE: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
 
@@ -23,12 +25,14 @@ class NotRequestError(ValueError):
 class RequestHead:
     """What has come of the head of a request."""
 
-    __slots__ = ("_begin", "_line", "_searched")
+    __slots__ = ("_begin", "_end", "_method", "_searched", "_target")
 
     def __init__(self) -> None:
         self._begin = 0
         self._searched = 0
-        self._line = False  # the request line is whole, and is one
+        self._end = -1  # of the head, once it is whole
+        self._method = b""  # of the request line, once that is whole, and is one
+        self._target = b""
 
     def complete(self, octets: bytes | bytearray) -> bool:
         """Read on in octets, all that the client has sent; True where the head is whole.
@@ -38,9 +42,11 @@ class RequestHead:
         # A server passes over empty lines before the request line (RFC 9112 section 2.2).
         while self._begin < len(octets) and octets[self._begin] in b"\r\n":
             self._begin += 1
-        if not self._line and not self._find_line(octets):
+        if not self._method and not self._find_line(octets):
             return False
-        if _HEAD_ENDS.search(octets, self._searched):
+        end = _HEAD_ENDS.search(octets, self._searched)
+        if end is not None:
+            self._end = end.start()
             return True
         self._searched = max(len(octets) - 2, self._searched)
         return False
@@ -54,39 +60,22 @@ class RequestHead:
                 raise NotRequestError
             self._searched = len(octets)
             return False
-        if not _REQUEST_LINE.match(octets[begin:end]):
+        request = _REQUEST_LINE.match(octets[begin:end])
+        if request is None:
             raise NotRequestError
-        self._line = True
+        self._method, self._target = bytes(request[1]), bytes(request[2])
         self._searched = end
         return True
 
     def host(self, octets: bytes | bytearray) -> str | None:
         """The host in what has come so far, as far as its lines are whole; None where none is named."""
-        begin = self._begin
-        end = _HEAD_ENDS.search(octets, begin)
-        lines = bytes(octets[begin : end.start() + 1 if end else len(octets)]).split(b"\n")[:-1]
-        if not lines or not (request := _REQUEST_LINE.match(lines[0])):
+        if not self._method:
             return None
-        target = request[1]
-        if lines[0].split(None, 1)[0] == b"CONNECT":
-            return combine([host_of(target)])
-        absolute = _ABSOLUTE.match(target)
+        if self._method == b"CONNECT":
+            return combine([host_of(self._target)])
+        absolute = _ABSOLUTE.match(self._target)
         if absolute is not None:
             return combine([host_of(absolute[1])])
-        return combine(map(host_of, _host_fields(lines[1:])))
-
-
-def _host_fields(lines: list[bytes]) -> list[bytes]:
-    """The values of all Host fields; a line that begins with a space continues the one before (RFC 9112 5.2)."""
-    values: list[bytes] = []
-    in_host = False
-    for line in lines:
-        if line[:1] in {b" ", b"\t"}:
-            if in_host:
-                values[-1] += line.strip()
-            continue
-        name, colon, value = line.partition(b":")
-        in_host = bool(colon) and name.strip().lower() == b"host"
-        if in_host:
-            values.append(value.strip())
-    return values
+        end = self._end if self._end >= 0 else octets.rfind(b"\n")
+        values = _HOST_FIELD.findall(bytes(octets[self._begin : end]))
+        return combine([host_of(b"".join([line.strip() for line in value.split(b"\n")])) for value in values])

@@ -150,11 +150,9 @@ def _parse_slowly(octets: bytes | memoryview) -> Segment:
 def flow_of(key: bytes) -> Flow:
     """The flow that a key stands for."""
     size = (len(key) - 4) // 2
-    return Flow(
-        tcp.PROTOCOL,
-        key[:size], int.from_bytes(key[-4:-2], "big"),
-        key[size : 2 * size], int.from_bytes(key[-2:], "big"),
-    )  # fmt: skip
+    client_port = key[-4] << 8 | key[-3]
+    server_port = key[-2] << 8 | key[-1]
+    return _new(Flow, (tcp.PROTOCOL, key[:size], client_port, key[size : 2 * size], server_port))
 
 
 class Emitter:

@@ -1,6 +1,6 @@
 """A server's name as a client writes it, brought into the form in which names are compared. No I/O, no clock."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Final
 
 MAX_NAME: Final = 255
@@ -23,11 +23,13 @@ def host_of(authority: bytes) -> bytes:
     return host.partition(b":")[0]
 
 
-def combine(names: Iterable[bytes]) -> str | None:
+def combine(names: Sequence[bytes]) -> str | None:
     """The name that was said; None where there was none.
 
     Which of two different names a server takes is its own affair. They are joined as a field said twice is (RFC 9110
     section 5.3): the result is no DNS name, so that it matches none.
     """
+    if len(names) == 1:
+        return normalize(names[0]) or None
     unique = dict.fromkeys(filter(None, map(normalize, names)))
     return ",".join(unique) or None

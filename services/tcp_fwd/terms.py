@@ -4,11 +4,15 @@ ECN (RFC 3168) is not among it: a SYN that asks for it gets a SYN-ACK without EC
 is marked as capable of it.
 """
 
+import struct
 from typing import Final, NamedTuple
 
 from netstack.packet import tcp
 from services.tcp_fwd.receiving import WINDOW_SCALE
 from services.tcp_fwd.segment import Segment
+
+_ALL: Final = struct.Struct("!IIIII").pack
+"""Maximum segment size; SACK permitted, and the head of timestamps; these; window scale and a NOP."""
 
 MIN_MSS: Final = 88  # octets; Linux's TCP_MIN_SND_MSS less the header: room for all options and 48 of data
 
@@ -35,6 +39,8 @@ def accept(syn: Segment, mss: int, *, is_v6: bool) -> Terms:
 
 def answer(terms: Terms, mss: int, tsval: int) -> bytes:
     """The options of the SYN-ACK: what the client offered and we take, and our own MSS."""
+    if terms.sack and terms.tsval is not None and terms.window_scale is not None:  # as all but old ones do
+        return _ALL(0x02040000 | mss, 0x0402080A, tsval, terms.tsval, 0x03030001 | WINDOW_SCALE << 8)
     return tcp.emit_options(
         tcp.Options(
             mss=mss,

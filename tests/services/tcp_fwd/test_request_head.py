@@ -1,10 +1,13 @@
 """The host of HTTP/1 requests: what clients send, what lenient servers take, and what is none."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.tcp_fwd.request_head import NotRequestError, RequestHead
+from services.tcp_fwd.server_name import combine, host_of
 
 
 def host_in(octets: bytes) -> str | None:
@@ -107,3 +110,31 @@ def test_any_octets_give_a_host_or_none(parts: list[bytes]) -> None:
     bit_by_bit.complete(octets)
     if complete:
         assert whole.host(octets) == bit_by_bit.host(octets)
+
+
+def fields_named_host(lines: list[bytes]) -> list[bytes]:
+    """Line by line, as RFC 9112 section 5.2 says it."""
+    values: list[bytes] = []
+    in_host = False
+    for line in lines:
+        if line[:1] in {b" ", b"\t"}:
+            if in_host:
+                values[-1] += line.strip()
+            continue
+        name, colon, value = line.partition(b":")
+        in_host = bool(colon) and name.strip().lower() == b"host"
+        if in_host:
+            values.append(value.strip())
+    return values
+
+
+PIECES = st.sampled_from([b"Host", b"hOST", b":", b" ", b"\t", b"\r", b"\v", b"\n", b"\r\n", b"x", b"a.test", b"\r\n "])
+
+
+@given(st.lists(PIECES, max_size=24).map(b"".join))
+def test_host_fields_are_those_that_a_reading_line_by_line_finds(fields: bytes):
+    octets = b"GET / HTTP/1.1\r\n" + fields + b"\r\n\r\n"
+    head = RequestHead()
+    assert head.complete(octets)
+    lines = octets[: re.search(rb"\n\r?\n", octets).start() + 1].split(b"\n")[1:-1]
+    assert head.host(octets) == combine(list(map(host_of, fields_named_host(lines))))
