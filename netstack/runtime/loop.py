@@ -19,35 +19,36 @@ class Loop(asyncio.SelectorEventLoop):
     time = staticmethod(time.monotonic)  # as asyncio's, without a call of Python
 
     def __init__(self) -> None:
-        self._direct = DirectSelector()
-        super().__init__(self._direct)  # type: ignore[arg-type]
-        self._direct.on_exception = self._reader_failed
+        self.direct = DirectSelector()
+        """Where descriptors may also be watched for more than reading."""
+        super().__init__(self.direct)  # type: ignore[arg-type]
+        self.direct.on_exception = self._reader_failed
 
     def add_reader(self, fd: "FileDescriptorLike", callback: Callable[..., object], *args: object) -> None:
         """As asyncio's."""
-        self._direct.add_reader(_number(fd), partial(callback, *args) if args else callback)
+        self.direct.add_reader(_number(fd), partial(callback, *args) if args else callback)
 
     def remove_reader(self, fd: "FileDescriptorLike") -> bool:
         """As asyncio's."""
-        return self._direct.remove_reader(_number(fd))
+        return self.direct.remove_reader(_number(fd))
 
     def call_soon(
         self, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.Handle:
         """As asyncio's."""
-        self._direct.stirred = True
+        self.direct.stirred = True
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[..., object], *args: object, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As asyncio's; call_later uses it."""
-        self._direct.stirred = True
+        self.direct.stirred = True
         return super().call_at(when, callback, *args, context=context)
 
     def stop(self) -> None:
         """As asyncio's."""
-        self._direct.stirred = True
+        self.direct.stirred = True
         super().stop()
 
     def _reader_failed(self, descriptor: int, error: Exception) -> None:

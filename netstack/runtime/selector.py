@@ -34,6 +34,9 @@ class DirectSelector:
         self._inside_fd = self._inside.fileno()
         self._epoll.register(self._inside_fd, select.EPOLLIN)
         self._readers: dict[int, Callable[[], object]] = {}
+        self._watched: dict[int, Callable[[int], object]] = {}
+        self._before: Callable[[], object] | None = None
+        self._after: Callable[[], object] | None = None
         self._removed: set[int] = set()
         self.stirred = False
         """To be set when something was scheduled, so that asyncio gets its turn before more is waited for."""
@@ -54,6 +57,24 @@ class DirectSelector:
         self._epoll.unregister(descriptor)
         return True
 
+    def watch(self, descriptor: int, events: int, call: Callable[[int], object]) -> None:
+        """Call this with the events (epoll_ctl(2)) of a descriptor; they are best edge-triggered."""
+        self._epoll.register(descriptor, events)
+        self._watched[descriptor] = call
+
+    def unwatch(self, descriptor: int) -> None:
+        """The descriptor is about to be closed, and a new one may get its number at once.
+
+        The kernel takes out of an epoll what is closed.
+        """
+        if self._watched.pop(descriptor, None) is not None:
+            self._removed.add(descriptor)
+
+    def frame(self, before: Callable[[], object], after: Callable[[], object]) -> None:
+        """Call these around what is called for watched descriptors in one go."""
+        self._before = before
+        self._after = after
+
     def select(self, timeout: float | None = None) -> list[Event]:
         """Call readers until asyncio has something to do or timeout seconds have gone by; what became ready for it."""
         wait = -1.0 if timeout is None else max(timeout, 0.0)
@@ -61,22 +82,7 @@ class DirectSelector:
         self.stirred = False
         while True:
             ready = self._epoll.poll(wait, _BURST)
-            if self._removed:
-                self._removed.clear()
-            has_inside = False
-            for descriptor, _ in ready:
-                if descriptor == self._inside_fd:
-                    has_inside = True
-                    continue
-                # What was removed meanwhile may be another's by now, which has had no event yet.
-                call = None if descriptor in self._removed else self._readers.get(descriptor)
-                if call is not None:
-                    try:
-                        call()
-                    except Exception as error:
-                        if self.on_exception is None:
-                            raise
-                        self.on_exception(descriptor, error)
+            has_inside = self._call(ready)
             if has_inside:
                 return self._inside.select(0)
             if self.stirred or not ready or not wait:
@@ -85,6 +91,37 @@ class DirectSelector:
                 wait = ends - time.monotonic()
                 if wait <= 0.0:
                     return []
+
+    def _call(self, ready: list[tuple[int, int]]) -> bool:
+        """Call those whose descriptors are ready; whether something inside is."""
+        if self._removed:
+            self._removed.clear()
+        has_inside = has_begun = False
+        for descriptor, events in ready:
+            # What was removed meanwhile may be another's by now, which has had no event yet.
+            if descriptor in self._removed:
+                continue
+            try:
+                watching = self._watched.get(descriptor)
+                if watching is not None:
+                    if not has_begun:
+                        has_begun = True
+                        if self._before is not None:
+                            self._before()
+                    watching(events)
+                    continue
+                reader = self._readers.get(descriptor)
+                if reader is not None:
+                    reader()
+                elif descriptor == self._inside_fd:
+                    has_inside = True
+            except Exception as error:
+                if self.on_exception is None:
+                    raise
+                self.on_exception(descriptor, error)
+        if has_begun and self._after is not None:
+            self._after()
+        return has_inside
 
     def register(self, fileobj: "FileDescriptorLike", events: int, data: object = None) -> selectors.SelectorKey:
         """As selectors.BaseSelector; so are the others."""
@@ -109,5 +146,6 @@ class DirectSelector:
     def close(self) -> None:
         """As there."""
         self._readers.clear()
+        self._watched.clear()
         self._epoll.close()
         self._inside.close()

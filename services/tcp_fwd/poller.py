@@ -1,13 +1,14 @@
-"""Readiness of the host sockets: an epoll of our own behind one descriptor of the loop.
+"""Readiness of the host sockets.
 
-Each socket is registered once, edge-triggered, for both directions, and never modified. The loop's own add_reader and
-add_writer cost several microseconds each, several times per connection, and a callback of the loop three per event.
+Each socket is registered once with the epoll of the loop, edge-triggered, for both directions, and never modified. The
+loop's own add_reader and add_writer cost several microseconds each, several times per connection.
 """
 
-import asyncio
 import select
 from collections.abc import Callable
 from typing import Final
+
+from netstack.runtime.selector import DirectSelector
 
 READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 WRITABLE: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
@@ -17,7 +18,6 @@ ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EP
 """No further edge will come: what there is must be read to its end. Urgent data splits what is read without an edge."""
 
 _EVENTS: Final = select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
-_BURST: Final = 64  # events a turn of the loop
 
 
 class Poller:
@@ -25,44 +25,18 @@ class Poller:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        selector: DirectSelector,
         before: Callable[[], None] = lambda: None,
         after: Callable[[], None] = lambda: None,
     ) -> None:
         """before and after are called around each turn in which there are events."""
-        self._before = before
-        self._after = after
-        self._epoll = select.epoll()
-        self._handlers: dict[int, Callable[[int], None]] = {}
-        self._removed: set[int] = set()
-        self._loop = loop
-        loop.add_reader(self._epoll.fileno(), self._ready)
+        self._selector = selector
+        selector.frame(before, after)
 
     def add(self, descriptor: int, handler: Callable[[int], None]) -> None:
         """Tell handler of each edge from now on, with the events of epoll(7); one comes at once if it is ready."""
-        self._handlers[descriptor] = handler
-        self._epoll.register(descriptor, _EVENTS)
+        self._selector.watch(descriptor, _EVENTS, handler)
 
     def remove(self, descriptor: int) -> None:
-        """The descriptor is about to be closed; a new one may get its number at once.
-
-        The kernel takes out of an epoll what is closed.
-        """
-        if self._handlers.pop(descriptor, None) is not None:
-            self._removed.add(descriptor)
-
-    def close(self) -> None:
-        """Stop."""
-        self._loop.remove_reader(self._epoll.fileno())
-        self._epoll.close()
-
-    def _ready(self) -> None:
-        handlers = self._handlers
-        removed = self._removed
-        removed.clear()
-        self._before()
-        for descriptor, events in self._epoll.poll(0, _BURST):
-            # What was closed meanwhile is gone, and a new socket with its number has had no event yet.
-            if descriptor not in removed:
-                handlers[descriptor](events)
-        self._after()
+        """The descriptor is about to be closed; a new one may get its number at once."""
+        self._selector.unwatch(descriptor)

@@ -14,6 +14,7 @@ from netstack.packet.icmp_error import IcmpError
 from netstack.packet.reason import MalformedPacketError, Reason
 from netstack.packet.seqnum import MASK
 from netstack.packet.vnet import NO_OFFLOAD
+from netstack.runtime.loop import Loop
 from netstack.runtime.refusals import Refusals
 from netstack.runtime.service import Runtime
 from netstack.runtime.tunnel import Tunnel
@@ -83,7 +84,8 @@ class Forwarder:
             runtime, self._on_batch, flows=lambda: list(self._sessions), on_welcome=partial(self._greet, "tun_io"),
             on_room=self._on_room, on_drained=self._stop_if_drained, views=True, on_own=self._on_own,
         )  # fmt: skip
-        self.poller = Poller(runtime.loop, self.tunnel.burst_begins, self.tunnel.burst_ends)
+        assert isinstance(runtime.loop, Loop), "services run on it"
+        self.poller = Poller(runtime.loop.direct, self.tunnel.burst_begins, self.tunnel.burst_ends)
         self.whitelist = Whitelist(runtime, on_joined=partial(self._greet, "tracker"), on_revoked=self._on_revoked)
         runtime.on_drain = self.tunnel.drain
         self.namer = Namer(runtime, self.whitelist)
@@ -438,7 +440,6 @@ class Forwarder:
         self._waiting = Waiting(1)  # those in it are not opened any more
         for session in list(self._sessions.values()):
             session.execute(session.connection.abort(Reason.WORKER_LOST))
-        self.poller.close()
 
 
 async def start(runtime: Runtime) -> None:

@@ -5,6 +5,7 @@ import select
 import socket
 from contextlib import contextmanager
 
+from netstack.runtime.loop import Loop
 from services.tcp_fwd.poller import ENDED, READABLE, WRITABLE, Poller
 
 
@@ -14,6 +15,17 @@ def pair():
     ours.setblocking(False)
     with ours, theirs:
         yield ours, theirs
+
+
+def run(scenario):
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        runner.run(scenario())
+
+
+def polling(*around):
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, Loop)
+    return Poller(loop.direct, *around)
 
 
 class Heard:
@@ -40,7 +52,7 @@ async def turns(count=5):
 
 def test_each_edge_is_told_once():
     async def scenario():
-        poller = Poller(asyncio.get_running_loop())
+        poller = polling()
         with pair() as (ours, theirs):
             heard = Heard()
             poller.add(ours.fileno(), heard)
@@ -56,14 +68,13 @@ def test_each_edge_is_told_once():
             assert await heard.next() & ENDED
             assert ours.recv(10) == b"onetwo"
             poller.remove(ours.fileno())
-        poller.close()
 
-    asyncio.run(scenario())
+    run(scenario)
 
 
 def test_room_that_comes_back_is_an_edge():
     async def scenario():
-        poller = Poller(asyncio.get_running_loop())
+        poller = polling()
         with pair() as (ours, theirs):
             heard = Heard()
             poller.add(ours.fileno(), heard)
@@ -80,14 +91,13 @@ def test_room_that_comes_back_is_an_edge():
             except BlockingIOError:
                 pass
             assert await heard.next() & WRITABLE
-        poller.close()
 
-    asyncio.run(scenario())
+    run(scenario)
 
 
 def test_a_socket_that_took_the_number_of_a_closed_one_gets_no_event_of_it():
     async def scenario():
-        poller = Poller(asyncio.get_running_loop())
+        poller = polling()
         with pair() as (first, other), pair() as (second, another):
             told = []
 
@@ -117,14 +127,13 @@ def test_a_socket_that_took_the_number_of_a_closed_one_gets_no_event_of_it():
             await turns()
             assert all(not events & select.EPOLLIN for events in stray)
             told[0].close()
-        poller.close()
 
-    asyncio.run(scenario())
+    run(scenario)
 
 
 def test_what_was_removed_is_told_nothing():
     async def scenario():
-        poller = Poller(asyncio.get_running_loop())
+        poller = polling()
         with pair() as (ours, theirs):
             heard = Heard()
             poller.add(ours.fileno(), heard)
@@ -133,21 +142,19 @@ def test_what_was_removed_is_told_nothing():
             theirs.send(b"x")
             await turns()
             assert heard.events == []
-        poller.close()
 
-    asyncio.run(scenario())
+    run(scenario)
 
 
 def test_each_turn_with_events_is_framed():
     async def scenario():
         log = []
-        poller = Poller(asyncio.get_running_loop(), lambda: log.append("before"), lambda: log.append("after"))
+        poller = polling(lambda: log.append("before"), lambda: log.append("after"))
         with pair() as (ours, _), pair() as (others, _theirs):
             done = asyncio.Event()
             poller.add(ours.fileno(), lambda _: log.append("one"))
             poller.add(others.fileno(), lambda _: done.set())
             await asyncio.wait_for(done.wait(), 5)
             assert log == ["before", "one", "after"]
-        poller.close()
 
-    asyncio.run(scenario())
+    run(scenario)
