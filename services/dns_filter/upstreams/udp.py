@@ -154,9 +154,13 @@ class _Poller:
 
     def _look(self) -> None:
         now = time.monotonic()
+        wait = _LOOK
         for exchange in self._exchanges.values():
-            if exchange.deadline <= now:
+            left = exchange.deadline - now
+            if left <= 0.0:
                 exchange.give_up()
+            elif left < wait:
+                wait = left  # who asked gives up soon after, and could not say then who was silent
         self._looking = bool(self._exchanges)
         if self._looking:
-            self._loop.call_later(_LOOK, self._look)
+            self._loop.call_later(wait, self._look)
