@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from netstack.runtime.loop import Loop
-from netstack.runtime.selector import DirectSelector
 
 
 @pytest.fixture
@@ -145,20 +144,6 @@ def test_what_a_reader_raises_is_told_and_the_others_go_on(
     run(loop, lambda: None)
     assert [str(context["exception"]) for context in told] == ["broken"]
     assert str(one.fileno()) in str(told[0]["message"])
-
-
-def test_without_anybody_to_tell_select_raises(pair: tuple[socket.socket, socket.socket]) -> None:
-    one, other = pair
-    selector = DirectSelector()
-
-    def read() -> None:
-        raise ValueError("broken")
-
-    selector.add_reader(one.fileno(), read)
-    other.send(b"x")
-    with pytest.raises(ValueError, match="broken"):
-        selector.select(0)
-    selector.close()
 
 
 def test_transports_threads_signals_and_children_work_beside_readers(

@@ -1,0 +1,108 @@
+"""Readers and watched descriptors, called by the selector itself."""
+
+import os
+import select
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from netstack.runtime.selector import DirectSelector
+
+EDGES = select.EPOLLIN | select.EPOLLOUT | select.EPOLLET
+
+
+@pytest.fixture
+def selector() -> Iterator[DirectSelector]:
+    made = DirectSelector()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    one, other = socket.socketpair()
+    with one, other:
+        one.setblocking(False)
+        other.setblocking(False)
+        yield one, other
+
+
+def test_without_anybody_to_tell_what_a_reader_raises_comes_out(
+    selector: DirectSelector, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    one, other = pair
+
+    def read() -> None:
+        raise ValueError("broken")
+
+    selector.add_reader(one.fileno(), read)
+    other.send(b"x")
+    with pytest.raises(ValueError, match="broken"):
+        selector.select(0)
+
+
+def test_what_is_watched_gets_its_events_framed_and_beside_readers(
+    selector: DirectSelector, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    one, other = pair
+    log: list[object] = []
+    read, write = os.pipe()
+    selector.frame(lambda: log.append("before"), lambda: log.append("after"))
+    selector.watch(one.fileno(), EDGES, log.append)
+    selector.select(0)
+    assert log == ["before", select.EPOLLOUT, "after"]
+    log.clear()
+    selector.select(0)
+    assert log == []  # an edge is told once
+    selector.add_reader(read, lambda: log.append(os.read(read, 10)))
+    os.write(write, b"read")
+    other.send(b"x")
+    selector.select(0)
+    assert sorted(map(str, log)) == sorted(map(str, ["before", select.EPOLLIN | select.EPOLLOUT, "after", b"read"]))
+    assert log.index("before") < log.index(select.EPOLLIN | select.EPOLLOUT) < log.index("after")
+    os.close(read)
+    os.close(write)
+
+
+def test_what_is_watched_no_more_is_told_nothing_though_it_is_open(
+    selector: DirectSelector, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    one, _ = pair
+    selector.watch(one.fileno(), EDGES, lambda _: pytest.fail("it was removed"))
+    selector.unwatch(one.fileno())
+    selector.unwatch(one.fileno())
+    assert selector.select(0) == []
+
+
+def test_what_a_watched_one_raises_is_told_with_its_descriptor_and_the_frame_is_closed(
+    selector: DirectSelector, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    one, _ = pair
+    told: list[tuple[int, str]] = []
+    log: list[str] = []
+    selector.on_exception = lambda descriptor, error: told.append((descriptor, str(error)))
+    selector.frame(lambda: log.append("before"), lambda: log.append("after"))
+
+    def broken(_: int) -> None:
+        raise ValueError("broken")
+
+    selector.watch(one.fileno(), EDGES, broken)
+    selector.select(0)
+    assert told == [(one.fileno(), "broken")]
+    assert log == ["before", "after"]
+
+
+def test_what_is_registered_as_with_any_selector_is_given_to_the_caller(
+    selector: DirectSelector, pair: tuple[socket.socket, socket.socket]
+) -> None:
+    one, other = pair
+    selector.register(one, select.EPOLLIN, "data")
+    assert selector.select(0) == []
+    other.send(b"x")
+    ((key, _),) = selector.select(1.0)
+    assert (key.fileobj, key.data) == (one, "data")
+    assert selector.get_key(one) is key
+    selector.unregister(one)
+    assert selector.select(0) == []
+    assert not selector.get_map()
