@@ -150,7 +150,7 @@ class Tunnel:
             self._collect(packet, trace_id)
 
     def write_parts(self, head: bytes, payload: bytes | memoryview, trace_id: int = 0) -> None:
-        """Send a packet whose payload is apart, without joining the two where that can be."""
+        """Send a packet whose payload is apart; where that is large, the two are not joined if that can be."""
         if len(payload) < LARGE:
             self.write(b"".join((head, payload)), trace_id)
         elif self._queue and not trace_id:

@@ -19,15 +19,6 @@ def loop() -> Iterator[Loop]:
     made.close()
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    one, other = socket.socketpair()
-    with one, other:
-        one.setblocking(False)
-        other.setblocking(False)
-        yield one, other
-
-
 def run(loop: Loop, begin: Callable[[], object]) -> None:
     """Run the loop until something stops it; begin is called in it."""
     loop.call_soon(begin)

@@ -19,15 +19,6 @@ def selector() -> Iterator[DirectSelector]:
     made.close()
 
 
-@pytest.fixture
-def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
-    one, other = socket.socketpair()
-    with one, other:
-        one.setblocking(False)
-        other.setblocking(False)
-        yield one, other
-
-
 def test_without_anybody_to_tell_what_a_reader_raises_comes_out(
     selector: DirectSelector, pair: tuple[socket.socket, socket.socket]
 ) -> None:
