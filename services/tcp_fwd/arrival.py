@@ -24,8 +24,8 @@ class Arrival(ControlBlock):
 
     __slots__ = ()
 
-    def _receive(self, segment: Segment, now: float) -> Sequence[Command]:
-        """Any segment in any state."""
+    def receive_other(self, segment: Segment, now: float) -> Sequence[Command]:
+        """Any segment in any state, looked at in the order of RFC 9293 section 3.10.7."""
         silent = now - self.last_heard
         self.last_heard = now
         state = self.state

@@ -196,12 +196,12 @@ class Connection(Arrival):
         """A segment of the client that belongs to this connection (RFC 9293 section 3.10.7)."""
         if self.receive_predicted(segment, now):
             return (_new(Write, (segment.payload,)),) if segment.payload else ()
-        return self._receive(segment, now)
+        return self.receive_other(segment, now)
 
     def receive_predicted(self, segment: Segment, now: float) -> bool:
         """The same event, where it is the expected one: then its payload, if any, is to be written to the host socket.
 
-        False where it is another one, of which nothing was taken.
+        False where it is another one, of which nothing was taken: that is for `receive_other`.
         """
         if not self._predicted:
             return False

@@ -105,7 +105,7 @@ class Session:
             if payload:
                 self._write(payload)
         else:
-            self.execute(connection.receive_segment(segment, now))
+            self.execute(connection.receive_other(segment, now))
 
     def _write(self, data: memoryview) -> None:
         """The host socket gets it in `settle`."""
