@@ -72,6 +72,11 @@ MODULES: Final = FORWARDING + ANSWERING
 
 _WORK: Final = ".making-"
 
+_FLAGS: Final = ("-fvisibility=hidden", "-fno-plt")
+"""Nothing is called from another shared object by name. Otherwise each call of one function of ours by another goes
+through a table, so that it may be replaced, and none is made part of its caller.
+"""
+
 _SETUP: Final = """
 import json
 import sys
@@ -85,7 +90,7 @@ setup(
     packages=[],
     ext_modules=mypycify(
         [*options, *(path for paths in groups.values() for path in paths)],
-        opt_level="1", debug_level="0", separate=[(paths, name) for name, paths in groups.items()],
+        opt_level="2", debug_level="0", separate=[(paths, name) for name, paths in groups.items()],
     ),
     script_args=["build_ext", "--inplace", "--parallel", str(len(groups))],
 )
@@ -143,7 +148,8 @@ def _make(code: Path, directory: Path) -> None:
 
 def _compile(fresh: Path, work: Path) -> None:
     (fresh / "setup.py").write_text(_SETUP, encoding="utf-8")
-    environment = os.environ | {"MYPYPATH": str(fresh), "MYPY_CACHE_DIR": str(work / "cache")}
+    flags = " ".join([*os.environ.get("CFLAGS", "").split(), *_FLAGS])
+    environment = os.environ | {"MYPYPATH": str(fresh), "MYPY_CACHE_DIR": str(work / "cache"), "CFLAGS": flags}
     command = [sys.executable, "setup.py", json.dumps(GROUPS)]
     done = subprocess.run(command, cwd=fresh, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
