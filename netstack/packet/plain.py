@@ -3,14 +3,16 @@
 What is not plain may be right all the same; netstack.packet.frame says so, and why not.
 """
 
+from typing import Final
+
 from netstack.packet import icmp, tcp, udp
 from netstack.packet.vnet import VNET_LEN
 
-_V4_LEAST = VNET_LEN + 20 + tcp.HEADER_LEN
-_V6_LEAST = VNET_LEN + 40 + tcp.HEADER_LEN
-_V4_UPPER = VNET_LEN + 20
-_V6_UPPER = VNET_LEN + 40
-_EIGHT = 8  # octets of a header of UDP, and of an echo request
+_V4_LEAST: Final = VNET_LEN + 20 + tcp.HEADER_LEN
+_V6_LEAST: Final = VNET_LEN + 40 + tcp.HEADER_LEN
+_V4_UPPER: Final = VNET_LEN + 20
+_V6_UPPER: Final = VNET_LEN + 40
+_EIGHT: Final = 8  # octets of a header of UDP, and of an echo request
 
 
 def is_tcp(frame: bytes | memoryview) -> bool:

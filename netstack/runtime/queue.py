@@ -30,6 +30,8 @@ is as much as the rest. Where others did come the loop calls at once again."""
 _BURSTS: Final = 16
 """As many as a queue may hold at once (a TUN's txqueuelen is 500), and as many of large ones as is worth the time."""
 
+_readv: Final = os.readv  # a name that never changes is not looked up
+
 _log = logging.getLogger(__name__)
 
 
@@ -44,6 +46,7 @@ class Queue:
         Nothing is asked for before `ask`.
         """
         self._loop = loop
+        self._clock = loop.time
         self._path = path
         self._worker = worker.encode()
         self._on_packets = on_packets
@@ -123,7 +126,7 @@ class Queue:
             self._lose()  # somebody else may have it by now, and there is no other
 
     def _readable(self) -> None:
-        now = self._loop.time()
+        now = self._clock()
         self._read(BURST if now - self._last_read < _SPARSE else 1)
         self._last_read = now
 
@@ -136,7 +139,7 @@ class Queue:
         slot = slots[0]
         try:
             while len(packets) < most:
-                length = os.readv(descriptor, slot.buffers)
+                length = _readv(descriptor, slot.buffers)
                 octets += length
                 if length < LARGE:
                     packets.append(slot.memory[:length])

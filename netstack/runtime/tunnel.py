@@ -14,7 +14,6 @@ import os
 import secrets
 from collections.abc import Callable
 from itertools import count
-from os import write, writev
 from typing import Any, Final
 
 from netstack.packet.reason import Reason
@@ -54,6 +53,9 @@ FENCE_WITHIN: Final = 0.25
 
 RETURN_AT: Final = 32  # slots that were dealt with: give them back at once, though there is nothing else to say
 
+_write: Final = os.write  # a name that never changes is not looked up
+_writev: Final = os.writev
+
 _log = logging.getLogger(__name__)
 
 
@@ -83,6 +85,7 @@ class Tunnel:
         can come any more.
         """
         self._runtime = runtime
+        self._counters = runtime.counters
         self._loop = runtime.loop
         self._clock = runtime.loop.time
         self._on_batch = on_batch
@@ -155,11 +158,11 @@ class Tunnel:
             self.write(b"".join((head, payload)), trace_id)
         elif self._queue and not trace_id:
             try:
-                octets = writev(self._queue.descriptor, (head, payload))
+                octets = _writev(self._queue.descriptor, (head, payload))
             except OSError as error:
                 self._not_written(error)
             else:
-                counters = self._runtime.counters
+                counters = self._counters
                 counters.packets_out += 1
                 counters.octets_out += octets
         else:
@@ -167,17 +170,17 @@ class Tunnel:
 
     def _write_own(self, packet: bytes | memoryview) -> None:
         try:
-            octets = write(self._queue.descriptor, packet)  # type: ignore[union-attr]
+            octets = _write(self._queue.descriptor, packet)  # type: ignore[union-attr]
         except OSError as error:
             self._not_written(error)
         else:
-            counters = self._runtime.counters
+            counters = self._counters
             counters.packets_out += 1
             counters.octets_out += octets
 
     def _not_written(self, error: OSError) -> None:
         # The kernel refuses what is no packet (EINVAL), and everything while the device is down (EIO).
-        self._runtime.counters.drop(Reason.TUN_FULL if error.errno == errno.EAGAIN else Reason.MALFORMED_IP)
+        self._counters.drop(Reason.TUN_FULL if error.errno == errno.EAGAIN else Reason.MALFORMED_IP)
 
     def opened(self, key: bytes) -> None:
         """A flow came to this worker's own queue, and is its own from now on."""
@@ -235,7 +238,7 @@ class Tunnel:
         self._astray.append(bytes(packet))
 
     def _own_packets(self, packets: list[bytes | memoryview]) -> None:
-        counters = self._runtime.counters
+        counters = self._counters
         counters.packets_in += len(packets)
         for packet in packets:
             counters.octets_in += len(packet)
@@ -248,7 +251,7 @@ class Tunnel:
         if self._astray:
             astray, self._astray = self._astray, []
             if self._peer.congested:
-                self._runtime.counters.drop(Reason.QUEUE_FULL, len(astray))
+                self._counters.drop(Reason.QUEUE_FULL, len(astray))
             else:
                 self._peer.send(Astray(astray))
 
@@ -315,7 +318,7 @@ class Tunnel:
         """Send what has been collected."""
         if not self._packets:
             return
-        counters = self._runtime.counters
+        counters = self._counters
         counters.packets_out += len(self._packets)
         counters.octets_out += self._octets + self._slot_octets
         lending = self._lending
@@ -374,7 +377,7 @@ class Tunnel:
     def _received(self, message: Message) -> None:
         if isinstance(message, FromTun):
             packets = self._resolve(message.packets)
-            counters = self._runtime.counters
+            counters = self._counters
             counters.packets_in += len(packets)
             counters.octets_in += sum(map(len, packets))
             traced: dict[int, int] = {}
@@ -394,7 +397,7 @@ class Tunnel:
         elif isinstance(message, Welcome):
             if message.version != VERSION:
                 _log.error("tun_io speaks version %d, this process %d: not used", message.version, VERSION)
-                self._runtime.counters.drop(Reason.WRONG_VERSION)
+                self._counters.drop(Reason.WRONG_VERSION)
                 return
             self.mtu = message.mtu
             self._map(message.arena)
@@ -452,7 +455,7 @@ class Tunnel:
         return whole
 
     def _room(self) -> None:
-        self._runtime.counters.queue = 0
+        self._counters.queue = 0
         self._on_room()
 
     def _beat(self) -> None:

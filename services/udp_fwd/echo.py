@@ -9,7 +9,8 @@ from netstack.packet.reason import MalformedPacketError, Reason
 from services.udp_fwd.reply import UNKNOWN, Arrived, Sender
 
 _HEADER: Final = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence
-_START: Final = struct.Struct("!BBHH")  # the same without the sequence
+_HEADER_LEN: Final = 8  # octets
+_V4_REPLY: Final = bytes((icmp.ECHO_REPLY, 0))  # type and code
 _WORD: Final = 0xFFFF
 
 
@@ -46,7 +47,7 @@ def parse(octets: bytes) -> Echo:
     whole = frame.parse(octets)
     if whole.protocol != protocol(whole.source):
         raise MalformedPacketError(Reason.UNKNOWN_PROTOCOL, f"protocol {whole.protocol} is neither UDP nor echo")
-    if whole.end - whole.upper < _HEADER.size:
+    if whole.end - whole.upper < _HEADER_LEN:
         raise MalformedPacketError(Reason.MALFORMED_ICMP, f"{whole.end - whole.upper} octets are no echo request")
     message = octets[whole.upper : whole.end]
     kind, code, _, identifier, sequence = _HEADER.unpack_from(message)
@@ -64,7 +65,7 @@ def parse(octets: bytes) -> Echo:
 
 def sequence_of(message: bytes) -> int | None:
     """The sequence number of an echo message as a ping socket gives it back, also from its error queue."""
-    if len(message) < _HEADER.size:
+    if len(message) < _HEADER_LEN:
         return None
     return int.from_bytes(message[6:8], "big")
 
@@ -74,19 +75,19 @@ def reply(sender: Sender, message: bytes, arrived: Arrived = UNKNOWN) -> bytes |
     echo reply.
     """
     four = len(sender.address) == 4
-    if len(message) < _HEADER.size or message[0] != (icmp.ECHO_REPLY if four else icmp.V6_ECHO_REPLY):
+    if len(message) < _HEADER_LEN or message[0] != (icmp.ECHO_REPLY if four else icmp.V6_ECHO_REPLY):
         return None
     if not four:
         rest = sender.client_port << 16 | message[6] << 8 | message[7]
-        body = message[_HEADER.size :]
+        body = message[_HEADER_LEN:]
         octets = icmp.emit_v6(sender.address, sender.client, icmp.V6_ECHO_REPLY, 0, rest, body)
         return sender.ip_head(icmp.PROTOCOL_V6, len(octets), arrived) + octets
     # The kernel has looked at the checksum; of what it covers the code and the identifier change (RFC 1624). Of the two
     # forms of zero 0xFFFF is right also where all else is zero.
-    _, code, value, identifier, _ = _HEADER.unpack_from(message)
-    value = (value + code + identifier - sender.client_port) % _WORD or _WORD
-    head = _START.pack(icmp.ECHO_REPLY, 0, value, sender.client_port)
-    return b"".join((sender.ip_head(icmp.PROTOCOL, len(message), arrived), head, message[_START.size :]))
+    port = sender.client_port
+    value = ((message[2] + message[4] << 8) + message[1] + message[3] + message[5] - port) % _WORD or _WORD
+    ends = (value << 16 | port).to_bytes(4, "big")
+    return b"".join((sender.ip_head(icmp.PROTOCOL, len(message), arrived), _V4_REPLY, ends, message[6:]))
 
 
 def _verify(whole: frame.Frame, message: bytes) -> bool:

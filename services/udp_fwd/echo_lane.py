@@ -4,7 +4,6 @@ They differ in the sequence number, what they carry, the checksums and the ident
 that went the long way, through services.udp_fwd.echo and the flow table.
 """
 
-import struct
 from typing import Final, Generic, TypeVar
 
 from netstack.packet import icmp, ipv4, ipv6
@@ -17,13 +16,8 @@ V4_MESSAGE: Final = VNET_LEN + ipv4.HEADER_LEN
 V6_MESSAGE: Final = VNET_LEN + ipv6.HEADER_LEN
 _ECHO: Final = 8  # octets of an echo header (RFC 792)
 _PLAIN_V4: Final = 0x45
-
-# virtio_net_hdr to TOS, total length, identification, fragment to protocol, checksum, addresses with ICMP's type and
-# code, ICMP's checksum, identifier
-_V4: Final = struct.Struct("!12sHH4sH10s2s2s")
-# virtio_net_hdr to flow label, payload length, next header and hop limit, addresses with ICMP's type and code, ICMP's
-# checksum, identifier
-_V6: Final = struct.Struct("!14sH2s34s2s2s")
+_WORD: Final = 0xFFFF
+_number: Final = int.from_bytes
 
 Where = TypeVar("Where")
 
@@ -37,16 +31,18 @@ class EchoLane(Generic[Where]):
         """The frame is one of them that was found right and plain; header is what of it is carried over."""
         self.destination = destination
         self.header = header
-        self.pseudo = 0
-        if frame[VNET_LEN] == _PLAIN_V4:
+        self.sum = self.pseudo = 0
+        octets = bytes(frame[:V6_MESSAGE])
+        if octets[VNET_LEN] == _PLAIN_V4:
             self.message = V4_MESSAGE
-            self.head, total, identification, self.middle, checksum, *_ = _V4.unpack_from(frame)
-            self.sum = (total + identification + checksum) % 0xFFFF
+            self.head = octets[:12]
+            self.middle = octets[16:20]
+            self.sum = _changing(octets)
         else:
             self.message = V6_MESSAGE
-            self.head, _, self.middle, ends, _, _ = _V6.unpack_from(frame)
-            self.sum = 0
-            self.pseudo = pseudo_sum(ends[:16], ends[16:32], icmp.PROTOCOL_V6, 0)
+            self.head = octets[:14]
+            self.middle = octets[16:18]
+            self.pseudo = pseudo_sum(octets[18:34], octets[34:50], icmp.PROTOCOL_V6, 0)
 
 
 class EchoLanes(Generic[Where]):
@@ -58,42 +54,40 @@ class EchoLanes(Generic[Where]):
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def find(self, frame: Frame) -> EchoLane[Where] | None:
+    def find(self, frame: bytes) -> EchoLane[Where] | None:
         """The lane that a frame fits: the headers that it knows, every length and both checksums right."""
         octets = len(frame)
         if octets < V4_MESSAGE + _ECHO:
             return None
         if frame[VNET_LEN] == _PLAIN_V4:
-            head, total, identification, middle, checksum, ends, _, identifier = _V4.unpack_from(frame)
-            lane = self._lanes.get(ends + identifier)
+            lane = self._lanes.get(frame[22:32] + frame[34:36])
             if (
                 lane is None
-                or head != lane.head
-                or middle != lane.middle
-                or total != octets - VNET_LEN
+                or frame[:12] != lane.head
+                or frame[16:20] != lane.middle
+                or frame[12] << 8 | frame[13] != octets - VNET_LEN
                 # All other words of the header are those of one whose checksum is right (RFC 1624).
-                or (total + identification + checksum) % 0xFFFF != lane.sum
+                or _changing(frame) != lane.sum
             ):
                 return None
         elif octets >= V6_MESSAGE + _ECHO:
-            head, total, middle, ends, _, identifier = _V6.unpack_from(frame)
-            lane = self._lanes.get(ends + identifier)
+            lane = self._lanes.get(frame[18:52] + frame[54:56])
             if (
                 lane is None
-                or head != lane.head
-                or middle != lane.middle
-                or total != octets - VNET_LEN - ipv6.HEADER_LEN
+                or frame[:14] != lane.head
+                or frame[16:18] != lane.middle
+                or frame[14] << 8 | frame[15] != octets - V6_MESSAGE
             ):  # fmt: skip
                 return None
         else:
             return None
         # The sum of all words is that of the number which they make, for 2^16 is 1 modulo 2^16 - 1 (RFC 1071).
-        summed = int.from_bytes(frame[lane.message :], "big")
+        summed = _number(frame[lane.message :], "big")
         if octets & 1:  # the headers in front are even
             summed <<= 8
         if lane.pseudo:
             summed += lane.pseudo + octets - lane.message
-        return None if summed % 0xFFFF else lane
+        return None if summed % _WORD else lane
 
     def add(self, frame: Frame, destination: Where, header: Header) -> bytes:
         """From here on what is like this frame goes the short way. Gives the key, by which to remove it."""
@@ -105,6 +99,11 @@ class EchoLanes(Generic[Where]):
     def remove(self, key: bytes) -> None:
         """Its destination is no longer to be sent to."""
         del self._lanes[key]
+
+
+def _changing(frame: bytes) -> int:
+    """The sum of what differs in IPv4 headers that are alike: total length, identification and checksum."""
+    return ((frame[12] + frame[14] + frame[20] << 8) + frame[13] + frame[15] + frame[21]) % _WORD
 
 
 def can_be(frame: Frame) -> bool:

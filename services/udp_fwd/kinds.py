@@ -119,8 +119,8 @@ class UdpForwarder(Forwarder):
 
     def frames(self, mapping: Mapping[HostSocket], received: Received, now: float) -> Iterable[Parts]:
         """One frame for a datagram, and for a train where the kernel takes it."""
-        octets, segment, sockaddr, arrived = received
-        sender = self.sender(mapping, sockaddr, now)
+        octets, segment, arrived = received.octets, received.segment, received.arrived
+        sender = self.sender(mapping, received.sender, now)
         if sender is None:
             return ()
         size = segment or len(octets)
@@ -163,7 +163,7 @@ class EchoForwarder(Forwarder):
 
         own says that it came through this worker's own queue of the TUN.
         """
-        way = self._lanes.find(frame)
+        way = self._lanes.find(frame) if isinstance(frame, bytes) else None  # a large one is a view
         if way is None:
             return False
         destination = way.destination
@@ -282,7 +282,8 @@ class EchoForwarder(Forwarder):
         sender = self.sender(mapping, received.sender, now)
         if sender is None:
             return b""
-        frame = echo.reply(sender, bytes(received.octets), received.arrived)
+        octets = received.octets
+        frame = echo.reply(sender, octets if isinstance(octets, bytes) else bytes(octets), received.arrived)
         if frame is None:
             self._counters.drop(Reason.MALFORMED_ICMP)
             return b""

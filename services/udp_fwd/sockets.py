@@ -5,7 +5,8 @@ import errno
 import socket
 import struct
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 
 from netstack.packet import errqueue
 from netstack.packet.errqueue import SocketError
@@ -47,18 +48,20 @@ _WANTED_V6: Final = (
     errqueue.IPV6_RECVERR, arrival.IPV6_RECVHOPLIMIT, arrival.IPV6_RECVTCLASS, arrival.IPV6_FLOWINFO,
     arrival.IPV6_FLOWINFO_SEND,
 )  # fmt: skip
-_new = tuple.__new__  # a NamedTuple without the call of a Python function that its own __new__ is
 
 
-class Received(NamedTuple):
+class Received:
     """A datagram, or several of one sender that came one after the other and are alike."""
 
-    octets: "memoryview"
-    """They hold until the next receive of any socket."""
-    segment: int
-    """Size of the datagrams in it where there are several (the last may be shorter), else 0."""
-    sender: Sockaddr
-    arrived: Arrived
+    __slots__ = ("arrived", "octets", "segment", "sender")
+
+    def __init__(self, octets: bytes | memoryview, segment: int, sender: Sockaddr, arrived: Arrived) -> None:
+        self.octets = octets
+        """They hold until the next receive of any socket."""
+        self.segment = segment
+        """Size of the datagrams in it where there are several (the last may be shorter), else 0."""
+        self.sender = sender
+        self.arrived = arrived
 
 
 class HostSocket:
@@ -132,8 +135,10 @@ class HostSocket:
         """
         number = errno.EINVAL
         if self._segments and (len(parts) > 1 or len(parts[0]) > size) and not header.flow_label:
-            if header is not self._header and header != self._header:
-                self._set_header(header)
+            if header is not self._header:
+                if header != self._header:
+                    self._set_header(header)
+                self._header = header
             number = self._send_train(parts, size, to)
         if number not in _NO_SEGMENTATION:
             return number
@@ -145,20 +150,22 @@ class HostSocket:
         """Send one packet, which is as `send` does it."""
         if header.flow_label:
             return self.send(to, [bytes(payload)], header)
-        if header is not self._header and header != self._header:
-            self._set_header(header)
+        if header is not self._header:
+            if header != self._header:
+                self._set_header(header)
+            self._header = header
         return self._send_one(payload, to)
 
     def receive_single(self) -> Received | None:
         """One packet, as `receive` would give it; None where there is none."""
         try:
-            length, ancillary, _, sender = self._socket.recvmsg_into([_ROOM], _ANCILLARY)
+            octets, ancillary, _, sender = self._socket.recvmsg(_LARGEST, _ANCILLARY)
         except OSError:
             return None
         if ancillary != self._ancillary:
             self._ancillary = ancillary
             self._segment, self._arrived = arrival.parse(ancillary)
-        return self._train(0, length, 0, sender)
+        return Received(octets, 0, sender, self._arrived)
 
     def receive(self) -> list[Received]:
         """A burst of what has come in; nothing where the socket is readable because of an error.
@@ -205,7 +212,7 @@ class HostSocket:
         return received
 
     def _train(self, start: int, end: int, segment: int, sender: Sockaddr) -> Received:
-        return _new(Received, (_ROOM[start:end], segment, sender, self._arrived))
+        return Received(_ROOM[start:end], segment, sender, self._arrived)
 
     def drain_errors(self) -> bool:
         """Hand over what the error queue holds; whether one of it was this host's own refusal to send."""
@@ -251,7 +258,7 @@ class HostSocket:
         try:
             self._socket.sendto(payload, to)
         except OSError as error:
-            return self._after_error(error, lambda: self._socket.sendto(payload, to))
+            return self._after_error(error, partial(self._socket.sendto, payload, to))
         return 0
 
     def _send_train(self, parts: list[Frame] | list[bytes], size: int, to: Sockaddr) -> int:
@@ -262,7 +269,7 @@ class HostSocket:
         try:
             self._socket.sendmsg(parts, ancillary, 0, to)
         except OSError as error:
-            return self._after_error(error, lambda: self._socket.sendmsg(parts, ancillary, 0, to))
+            return self._after_error(error, partial(self._socket.sendmsg, parts, ancillary, 0, to))
         return 0
 
     def _after_error(self, error: OSError, again: Callable[[], int]) -> int:
