@@ -40,7 +40,7 @@ class Arrival(ControlBlock):
             options = tcp.parse_options(segment.options)
             sack = options.sack
             if options.timestamps:
-                segment = segment._replace(tsval=options.timestamps[0], tsecr=options.timestamps[1])
+                segment = segment.stamped(*options.timestamps)
         if not self._in_window(segment, silent, now) or not segment.flags & tcp.ACK:
             return ()
         commands: list[Command] = []

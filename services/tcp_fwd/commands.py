@@ -1,6 +1,6 @@
 """What a connection tells its shell to do, in order. No I/O, no clock."""
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from netstack.packet.errqueue import SocketError
 from netstack.packet.reason import Reason
@@ -10,10 +10,13 @@ class Connect(NamedTuple):
     """Connect the host socket, without blocking."""
 
 
-class Write(NamedTuple):
+class Write:
     """Give these octets to the host socket, in order; report what it took with `socket_took`."""
 
-    data: "memoryview"
+    __slots__ = ("data",)
+
+    def __init__(self, data: memoryview) -> None:
+        self.data = data
 
 
 class ShutdownWrite(NamedTuple):
@@ -30,13 +33,16 @@ class Drop(NamedTuple):
     reason: Reason
 
 
-class Emit(NamedTuple):
+class Emit:
     """Send the frame that these two make to the client."""
 
-    head: bytes
-    """The vnet, IP and TCP header."""
-    payload: bytes | memoryview = b""
-    """Not joined to it: the shell may have it where it can put the head in front."""
+    __slots__ = ("head", "payload")
+
+    def __init__(self, head: bytes, payload: bytes | memoryview = b"") -> None:
+        self.head = head
+        """The vnet, IP and TCP header."""
+        self.payload = payload
+        """Not joined to it: the shell may have it where it can put the head in front."""
 
     @property
     def frame(self) -> bytes:
@@ -57,5 +63,11 @@ class Finish(NamedTuple):
 
     reason: Reason | None
 
+
+CONNECT: Final = Connect()
+SHUTDOWN_WRITE: Final = ShutdownWrite()
+ABORT: Final = Abort()
+FINISH: Final = Finish(None)
+"""Of the connection that ended by itself."""
 
 Command = Connect | Write | ShutdownWrite | Abort | Drop | Emit | Unreachable | Finish

@@ -26,7 +26,7 @@ from netstack.packet.icmp_error import MIN_MTU_V4, MIN_MTU_V6
 from netstack.packet.reason import Reason
 from netstack.packet.seqnum import MASK
 from services.tcp_fwd.arrival import Arrival
-from services.tcp_fwd.commands import Command, Connect, Emit, Finish, Unreachable, Write
+from services.tcp_fwd.commands import CONNECT, Command, Emit, Finish, Unreachable, Write
 from services.tcp_fwd.control_block import DATA
 from services.tcp_fwd.segment import Segment
 from services.tcp_fwd.send_window import Alarm
@@ -41,7 +41,6 @@ _ACK: Final = tcp.ACK
 _DATA: Final = DATA
 _PREDICTED: Final = tcp.FIN | tcp.SYN | tcp.RST | tcp.ACK  # PSH, URG, ECE and CWR mean nothing to us
 _HALF: Final = 1 << 31
-_new = tuple.__new__  # a NamedTuple without the call of a Python function that its own __new__ is
 
 
 class Connection(Arrival):
@@ -60,7 +59,7 @@ class Connection(Arrival):
             return ()
         if refusal is None:
             self.state = State.CONNECTING
-            return (Connect(),)
+            return (CONNECT,)
         return self._refuse(refusal, answer=answer)
 
     def socket_connected(self, now: float) -> Sequence[Command]:
@@ -90,7 +89,7 @@ class Connection(Arrival):
         They are not copied: they must stay as they are until sender.snd_una has passed them.
         """
         head = self.data_head(data, len(data), now)
-        return (_new(Emit, (head, data)),) if head else ()
+        return (Emit(head, data),) if head else ()
 
     def data_head(self, data: bytes | memoryview, length: int, now: float) -> bytes:
         """The same event: what goes in front of the octets, of which there are `length`; empty where none may go."""
@@ -195,7 +194,7 @@ class Connection(Arrival):
     def receive_segment(self, segment: Segment, now: float) -> Sequence[Command]:
         """A segment of the client that belongs to this connection (RFC 9293 section 3.10.7)."""
         if self.receive_predicted(segment, now):
-            return (_new(Write, (segment.payload,)),) if segment.payload else ()
+            return (Write(segment.payload),) if segment.payload else ()
         return self.receive_other(segment, now)
 
     def receive_predicted(self, segment: Segment, now: float) -> bool:
@@ -205,12 +204,15 @@ class Connection(Arrival):
         """
         if not self._predicted:
             return False
-        _, seq, ack, flags, window, options, payload, tsval, _ = segment
         receiver = self.receiver
         sender = self.sender
-        if seq != receiver.rcv_nxt or flags & _PREDICTED != _ACK or options or not window or not sender.snd_wnd:
+        seq, ack, window, tsval = segment.seq, segment.ack, segment.window, segment.tsval
+        if (
+            seq != receiver.rcv_nxt or segment.flags & _PREDICTED != _ACK
+            or segment.options or not window or not sender.snd_wnd
+        ):  # fmt: skip
             return False
-        length = len(payload)
+        length = len(segment.payload)
         advanced = (ack - sender.snd_una) & MASK
         if length > receiver.edge or advanced > (sender.snd_nxt - sender.snd_una) & MASK or not (length or advanced):
             return False

@@ -11,7 +11,7 @@ from netstack.packet.reason import Reason
 from netstack.packet.seqnum import MASK, diff
 from services.tcp_fwd import terms as negotiated
 from services.tcp_fwd.challenge import Challenges
-from services.tcp_fwd.commands import Abort, Command, Emit, Finish, ShutdownWrite
+from services.tcp_fwd.commands import ABORT, FINISH, SHUTDOWN_WRITE, Command, Emit, Finish
 from services.tcp_fwd.keepalive import IDLE_TIMEOUT, Keepalive
 from services.tcp_fwd.limits import Buffers
 from services.tcp_fwd.output import Output
@@ -118,28 +118,28 @@ class ControlBlock:
     def _all_written(self, commands: list[Command]) -> None:
         self._shut = True
         if not self._is_done():
-            commands.append(ShutdownWrite())
+            commands.append(SHUTDOWN_WRITE)
         self._finish_if_done(commands)
 
     def _finish_if_done(self, commands: list[Command]) -> None:
         """Both ends have closed: over, once the host socket has everything."""
         if self._is_done():
-            commands.append(Finish(None))
+            commands.append(FINISH)
 
     def _is_done(self) -> bool:
         return self._shut and self.state in ENDED
 
     def _closed_by_client(self) -> Sequence[Command]:
         self.state = State.CLOSED
-        return (Abort(), Finish(None))
+        return (ABORT, FINISH)
 
     def _abort(self, reason: Reason, *, tell_host: bool) -> Sequence[Command]:
         state, self.state = self.state, State.CLOSED
         self._predicted = False
         if state is State.CLOSED:
             # The client has closed and forgotten; only the host socket was still being written to.
-            return () if self._shut or not self._fin_taken else (Abort(), Finish(reason))
-        commands: list[Command] = [Abort()] if tell_host else []
+            return () if self._shut or not self._fin_taken else (ABORT, Finish(reason))
+        commands: list[Command] = [ABORT] if tell_host else []
         if state in {State.VERDICT, State.CONNECTING}:
             commands.append(self._output.refusal())
         elif state is not State.TIME_WAIT:

@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from netstack.packet import frame as frames
 from netstack.packet import tcp
@@ -31,29 +31,47 @@ MAX_IP: Final = 65535  # octets; the length fields of both IP versions have 16 b
 NO_PAYLOAD: Final = memoryview(b"")
 NO_TIMESTAMP: Final = -1
 
-_new = tuple.__new__  # a NamedTuple without the call of a Python function that its own __new__ is
+_flow: Final = tuple.__new__  # a NamedTuple without the call of a Python function that its own __new__ is
 
 
-class Segment(NamedTuple):
+class Segment:
     """One segment of the client."""
 
-    key: bytes
-    """Addresses and ports as in the packet; netstack.packet.flow.tcp_key."""
-    seq: int
-    ack: int
-    flags: int
-    window: int
-    """As on the wire, not scaled."""
-    options: bytes
-    """The options field, but for timestamps that stand at its beginning in their usual form; mostly empty."""
-    payload: "memoryview"
-    tsval: int = NO_TIMESTAMP
-    tsecr: int = NO_TIMESTAMP
+    __slots__ = ("ack", "flags", "key", "options", "payload", "seq", "tsecr", "tsval", "window")
+
+    def __init__(
+        self, key: bytes, seq: int, ack: int, flags: int, window: int, options: bytes, payload: memoryview,
+        tsval: int = NO_TIMESTAMP, tsecr: int = NO_TIMESTAMP,
+    ) -> None:  # fmt: skip
+        self.key = key
+        """Addresses and ports as in the packet; netstack.packet.flow.tcp_key."""
+        self.seq = seq
+        self.ack = ack
+        self.flags = flags
+        self.window = window
+        """As on the wire, not scaled."""
+        self.options = options
+        """The options field, but for timestamps that stand at its beginning in their usual form; mostly empty."""
+        self.payload = payload
+        self.tsval = tsval
+        self.tsecr = tsecr
+
+    def __repr__(self) -> str:
+        return (
+            f"<Segment flags={self.flags:#x} seq={self.seq} ack={self.ack} window={self.window}"
+            f" options={self.options.hex()} octets={len(self.payload)} tsval={self.tsval} tsecr={self.tsecr}>"
+        )
 
     @property
     def length(self) -> int:
         """SEG.LEN: the octets of data, and one each for SYN and FIN."""
         return len(self.payload) + ((self.flags & tcp.SYN) >> 1) + (self.flags & tcp.FIN)
+
+    def stamped(self, tsval: int, tsecr: int) -> "Segment":
+        """The same with these timestamps."""
+        return Segment(
+            self.key, self.seq, self.ack, self.flags, self.window, self.options, self.payload, tsval, tsecr
+        )  # fmt: skip
 
 
 def parse(octets: bytes | memoryview) -> Segment:
@@ -78,10 +96,10 @@ def parse(octets: bytes | memoryview) -> Segment:
     end = VNET_LEN + length
     if offset == _ONLY_TIMESTAMPS and kind == tcp.TIMESTAMPS_HEAD and _V4_TCP + 32 <= end <= size:
         payload = memoryview(octets)[_V4_TCP + 32 : end] if end > _V4_TCP + 32 else NO_PAYLOAD
-        return _new(Segment, (key, seq, ack, flags, window, b"", payload, tsval, tsecr))
+        return Segment(key, seq, ack, flags, window, b"", payload, tsval, tsecr)
     if offset == _NO_OPTIONS and _V4_TCP + 20 <= end <= size:
         payload = memoryview(octets)[_V4_TCP + 20 : end] if end > _V4_TCP + 20 else NO_PAYLOAD
-        return _new(Segment, (key, seq, ack, flags, window, b"", payload, NO_TIMESTAMP, NO_TIMESTAMP))
+        return Segment(key, seq, ack, flags, window, b"", payload)
     body = _body(_V4_TCP, offset, end, size)
     options, tsval, tsecr = _options(octets, _V4_TCP, body, (kind, tsval, tsecr))
     return Segment(key, seq, ack, flags, window, options, memoryview(octets)[body:end], tsval, tsecr)
@@ -100,7 +118,7 @@ def _parse_v6(octets: bytes | memoryview, size: int) -> Segment:
     end = _V6_TCP + length
     body = _body(_V6_TCP, offset, end, size)
     options, tsval, tsecr = _options(octets, _V6_TCP, body, (kind, tsval, tsecr))
-    return _new(Segment, (key, seq, ack, flags, window, options, memoryview(octets)[body:end], tsval, tsecr))
+    return Segment(key, seq, ack, flags, window, options, memoryview(octets)[body:end], tsval, tsecr)
 
 
 def _body(upper: int, offset: int, end: int, size: int) -> int:
@@ -152,7 +170,7 @@ def flow_of(key: bytes) -> Flow:
     size = (len(key) - 4) // 2
     client_port = key[-4] << 8 | key[-3]
     server_port = key[-2] << 8 | key[-1]
-    return _new(Flow, (tcp.PROTOCOL, key[:size], client_port, key[size : 2 * size], server_port))
+    return _flow(Flow, (tcp.PROTOCOL, key[:size], client_port, key[size : 2 * size], server_port))
 
 
 class Emitter:

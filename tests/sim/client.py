@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from netstack.packet import tcp
-from services.tcp_fwd.segment import Emitter, parse
+from services.tcp_fwd.segment import Emitter, Segment, parse
 from tests.sim.link import Clock
 
 MSS: Final = 1460  # octets of options and data
@@ -364,4 +364,10 @@ def cut(frame: bytes, gso_size: int) -> list[Any]:
     if not gso_size:
         return [whole]
     starts = range(0, len(data), gso_size)
-    return [whole._replace(seq=(whole.seq + at) & MASK, payload=data[at : at + gso_size]) for at in starts]
+    return [
+        Segment(
+            whole.key, (whole.seq + at) & MASK, whole.ack, whole.flags, whole.window, whole.options,
+            data[at : at + gso_size], whole.tsval, whole.tsecr,
+        )
+        for at in starts
+    ]  # fmt: skip

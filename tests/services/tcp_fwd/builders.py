@@ -33,9 +33,9 @@ def host_octets(position: int, size: int) -> bytes:
 
 def segment(
     seq: int = IRS + 1, ack: int = ISS + 1, flags: int = tcp.ACK, window: int = 0xFFFF, data: bytes = b"",
-    options: bytes = b"",
+    options: bytes = b"", key: bytes = KEY,
 ) -> Segment:  # fmt: skip
-    return Segment(KEY, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, flags, window, options, memoryview(data))
+    return Segment(key, seq & 0xFFFFFFFF, ack & 0xFFFFFFFF, flags, window, options, memoryview(data))
 
 
 def syn(**changes) -> Segment:

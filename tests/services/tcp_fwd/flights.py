@@ -27,7 +27,7 @@ class Flight:
 
     def segment(self, octets: int, window: int, tsecr: int = -1, data: bytes = b""):
         one = segment(seq=2000, ack=ISS + 1 + octets, window=window >> 5, data=data)
-        return one._replace(tsecr=tsecr)
+        return one.stamped(-1, tsecr)
 
     def send(self, segments: int, *, train: int = 1) -> "Flight":
         for _ in range(0, segments, train):

@@ -65,7 +65,7 @@ FULL = tcp.emit_options(tcp.Options(mss=MSS, window_scale=7, sack_permitted=True
 
 
 def stamped(tsval: int = 100, tsecr: int = 0, **changes):
-    return segment(**changes)._replace(tsval=tsval, tsecr=tsecr)
+    return segment(**changes).stamped(tsval, tsecr)
 
 
 def with_options() -> Bench:

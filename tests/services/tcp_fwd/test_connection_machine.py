@@ -157,7 +157,7 @@ class ConnectionMachine(RuleBasedStateMachine):
         data = client_octets(seq, length)
         one = segment(seq=IRS + 1 + seq, ack=ack, flags=flags, window=window, data=data, options=options)
         if self.stamped:
-            one = one._replace(tsval=self.tsval, tsecr=self.connection.sender.stamp(self.now - 0.05))
+            one = one.stamped(self.tsval, self.connection.sender.stamp(self.now - 0.05))
         self.witness.fin_at = self.fin_at
         self.do(receive(self.connection, one, self.now))
 

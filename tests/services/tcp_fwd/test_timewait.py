@@ -12,7 +12,7 @@ STAMPED = RECORD._replace(ts_recent=300, ts_offset=5)
 
 
 def of(key: bytes, **changes):
-    return segment(**changes)._replace(key=key)
+    return segment(key=key, **changes)
 
 
 def test_a_record_answers_until_it_has_lasted_long_enough():
