@@ -16,7 +16,7 @@ from tests.internet.machine import Place
 from tests.internet.zones import COUNTER_PORT, ECHO_PORT, IPERF_PORT, OTHER_DNS_PORT
 
 STEADY = os.environ.get("NETSTACK_E2E_STEADY", "2")
-"""Seconds of 60 datagrams a second each way; 300 is what a release is tested with."""
+"""Seconds of a game's 60 datagrams a second each way, and of a call's 50; 300 is what a release is tested with."""
 NUMBERED = int(os.environ.get("NETSTACK_E2E_NUMBERED", "5000"))
 """Datagrams that arrive once and in order; 1,000,000 is what a release is tested with."""
 RATE = int(os.environ.get("NETSTACK_E2E_RATE", "4000"))
@@ -146,14 +146,14 @@ def test_a_sip_call_with_rtp_is_set_up_held_and_ended(
 ) -> None:
     address = bracketed(ADDRESSES[family])
     own = bracketed({"-4": "10.0.0.2", "-6": "fd00:6e73::2"}[family])
-    quiet = ["-nostdin", "-timeout", "15"]
+    quiet = ["-nostdin", "-timeout", f"{15 + float(STEADY):.0f}"]
     answering = ["sipp", "-sn", "uas", "-i", address, "-p", "5060", "-mi", address, "-rtp_echo", *quiet]
     with server(internet, *answering, port=5060, address=ADDRESSES[family]):
         sandbox.run(["dig", "+short", "www.test", "A", "www.test", "AAAA"]).ok()
         calling = ["-sn", "uac", "-i", own, "-p", "5062", "-m", "5", "-r", "5", "-d", "500", *quiet]
         calls = sandbox.run(["sipp", *calling, f"{address}:5060"], timeout=20)
         # sipp echoes RTP on its media port: a stream of 50 packets a second, as G.711 has it.
-        media = udp(sandbox, "steady", ADDRESSES[family], "6000", "50", "1")
+        media = udp(sandbox, "steady", ADDRESSES[family], "6000", "50", STEADY, timeout=20 + float(STEADY))
     assert calls.code == 0, calls
     assert (media["received"], media["twice"], media["late"]) == (media["sent"], 0, 0), media
 
