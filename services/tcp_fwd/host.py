@@ -1,5 +1,7 @@
 """Host sockets: opening them towards the world, and what their errors mean.
 
+What only a connection that lasts needs is set later, with `tend`: many are over before.
+
 While one connects, what ICMP says of its SYN is kept in its error queue (IP_RECVERR): an errno alone would not tell who
 said it, nor with which code. On an established connection Linux takes ICMP errors for passing ones, unless the socket
 has that option: then a call fails with each. `was_soft` takes it away with the first, which few connections ever have.
@@ -9,7 +11,6 @@ import errno
 import secrets
 import socket
 import struct
-from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,20 @@ KEEPALIVE_INTERVAL: Final = 75  # seconds between probes; Linux's tcp_keepalive_
 _MAX_USER_TIMEOUT: Final = (1 << 31) - 1  # milliseconds; an int
 _MAX_KEEPALIVE_IDLE: Final = 32767  # seconds; MAX_TCP_KEEPIDLE of <net/tcp.h>
 
-_INTERVAL: Final = Path("/proc/sys/net/ipv4/tcp_keepalive_intvl")
+# An attribute of a module costs more than a name here, and an IntEnum more than an int.
+_V4: Final = int(socket.AF_INET)
+_V6: Final = int(socket.AF_INET6)
+_STREAM: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+_TCP: Final = socket.IPPROTO_TCP
+_IP: Final = socket.IPPROTO_IP
+_IPV6: Final = socket.IPPROTO_IPV6
+_SOCKET: Final = socket.SOL_SOCKET
+_NODELAY: Final = socket.TCP_NODELAY
+_OOBINLINE: Final = socket.SO_OOBINLINE
+_TTL: Final = socket.IP_TTL
+_new_socket: Final = socket.SocketType  # not socket.socket, which extends it by what no one needs here, in Python
+_text: Final = socket.inet_ntop
+
 _DSCP: Final = 0xFC  # of TOS; the rest is for the kernel's own congestion control
 
 _CLOSED: Final = 7  # of tcpi_state: TCP_CLOSE of <net/tcp_states.h>
@@ -62,51 +76,44 @@ def reason_of_end(number: int) -> Reason:
     return _REASONS_ESTABLISHED.get(number, Reason.SOCKET_ERROR)
 
 
-def connect(flow: Flow, idle_timeout: float, syn: bytes) -> tuple[socket.SocketType, int]:
+def connect(flow: Flow, syn: bytes) -> tuple[socket.SocketType, int]:
     """Begin to connect to the flow's server; the socket, and the errno of connect (0, EINPROGRESS, or a failure).
 
     syn is the client's IP packet: its TTL, one less, and its DSCP are those of the connection, as behind a router.
-
-    A far end of which nothing is heard for idle_timeout seconds is given up: so long the kernel sends data again
-    (TCP_USER_TIMEOUT, RFC 5482), and so long it asks whether an idle one is still there, from half that time on; with a
-    user timeout the number of probes does not count (tcp(7)). Raises OSError where not even a socket can be had.
+    Raises OSError where not even a socket can be had.
     """
-    family = socket.AF_INET if len(flow.server) == 4 else socket.AF_INET6
-    # Not socket.socket, which extends it by what no one needs here, in Python.
-    host = socket.SocketType(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    host.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    host.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    idle = min(max(int(idle_timeout / 2), 1), _MAX_KEEPALIVE_IDLE)
-    host.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
-    interval = min(KEEPALIVE_INTERVAL, idle)
-    if interval != _interval():
-        host.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval)
-    host.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, min(int(idle_timeout * 1000), _MAX_USER_TIMEOUT))
+    is_v4 = len(flow.server) == 4
+    host = _new_socket(_V4 if is_v4 else _V6, _STREAM)
+    host.setsockopt(_TCP, _NODELAY, 1)
     # Urgent data is ordinary data here (RFC 6093 section 6): none of it is kept apart.
-    host.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
-    if family == socket.AF_INET:
-        host.setsockopt(socket.IPPROTO_IP, errqueue.IP_RECVERR, 1)
-        host.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, max(1, syn[8] - 1))
+    host.setsockopt(_SOCKET, _OOBINLINE, 1)
+    if is_v4:
+        host.setsockopt(_IP, errqueue.IP_RECVERR, 1)
+        host.setsockopt(_IP, _TTL, max(1, syn[8] - 1))
         if syn[1] & _DSCP:
-            host.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, syn[1] & _DSCP)
-    else:
-        # To an IPv4-mapped address such a socket would send IPv4, past any rule for that (frames with one are refused).
-        host.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        host.setsockopt(socket.IPPROTO_IPV6, errqueue.IPV6_RECVERR, 1)
-        host.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, max(1, syn[7] - 1))
-        dscp = (syn[0] << 4 | syn[1] >> 4) & _DSCP
-        if dscp:
-            host.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp)
-    return host, host.connect_ex((socket.inet_ntop(family, flow.server), flow.server_port))
+            host.setsockopt(_IP, socket.IP_TOS, syn[1] & _DSCP)
+        return host, host.connect_ex((_text(_V4, flow.server), flow.server_port))
+    # To an IPv4-mapped address such a socket would send IPv4, past any rule for that (frames with one are refused).
+    host.setsockopt(_IPV6, socket.IPV6_V6ONLY, 1)
+    host.setsockopt(_IPV6, errqueue.IPV6_RECVERR, 1)
+    host.setsockopt(_IPV6, socket.IPV6_UNICAST_HOPS, max(1, syn[7] - 1))
+    dscp = (syn[0] << 4 | syn[1] >> 4) & _DSCP
+    if dscp:
+        host.setsockopt(_IPV6, socket.IPV6_TCLASS, dscp)
+    return host, host.connect_ex((_text(_V6, flow.server), flow.server_port))
 
 
-@cache
-def _interval() -> int | None:
-    """This host's own time between keepalive probes, in seconds: what need not be set."""
-    try:
-        return int(_INTERVAL.read_text())
-    except (OSError, ValueError):
-        return None
+def tend(host: socket.SocketType, idle_timeout: float) -> None:
+    """See to it that a far end of which nothing is heard for idle_timeout seconds is given up.
+
+    So long the kernel sends data again (TCP_USER_TIMEOUT, RFC 5482), and so long it asks whether an idle one is still
+    there, from half that time on; with a user timeout the number of probes does not count (tcp(7)).
+    """
+    idle = min(max(int(idle_timeout / 2), 1), _MAX_KEEPALIVE_IDLE)
+    host.setsockopt(_TCP, socket.TCP_KEEPIDLE, idle)
+    host.setsockopt(_TCP, socket.TCP_KEEPINTVL, min(KEEPALIVE_INTERVAL, idle))
+    host.setsockopt(_TCP, socket.TCP_USER_TIMEOUT, min(int(idle_timeout * 1000), _MAX_USER_TIMEOUT))
+    host.setsockopt(_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def error_of(host: socket.SocketType) -> SocketError | None:

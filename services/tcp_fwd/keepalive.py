@@ -11,6 +11,9 @@ SHARE: Final = 0.9
 """Of the idle timeout, before the first probe: 6,696 of 7,440 s, and 74 s between two (Linux: 7,200 and 75)."""
 
 
+_NEVER: Final = float("-inf")
+
+
 class Keepalive:
     """When the next probe is due, and whether it is one too many."""
 
@@ -19,7 +22,7 @@ class Keepalive:
     def __init__(self, idle_timeout: float) -> None:
         self._after = idle_timeout * SHARE
         self._interval = idle_timeout * (1 - SHARE) / (PROBES + 1)
-        self._last = float("-inf")
+        self._last = _NEVER
         self._sent = 0
 
     def due(self, last_heard: float) -> float:

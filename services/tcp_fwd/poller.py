@@ -14,6 +14,8 @@ READABLE: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.
 WRITABLE: Final = select.EPOLLOUT | select.EPOLLHUP | select.EPOLLERR
 CONNECTED: Final = select.EPOLLOUT
 """Of a socket that connects: it is over, one way or the other. An error alone may be one that it goes on after."""
+FAILED: Final = select.EPOLLERR | select.EPOLLHUP
+"""Without one of these there is no error that the socket could tell of."""
 ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLPRI
 """No further edge will come: what there is must be read to its end. Urgent data splits what is read without an edge."""
 

@@ -38,6 +38,7 @@ _HOUSEKEEPING: Final = 20.0  # seconds; below the replica's TOUCH_EVERY, so that
 _MIN_HOUSEKEEPING: Final = 0.25  # seconds
 _MAX_WAITING: Final = 1024  # SYNs that wait for their turn
 _OPENED_AT_ONCE: Final = 64  # of them; then what is established gets its turn: some 10 ms
+_RANDOM: Final = 256  # octets that are asked for at a time
 _OWN: Final = -1  # in place of a trace id: the SYN came to our own queue, and tun_io is still to be told
 
 NO_DNS: Final = (
@@ -59,9 +60,8 @@ class Forwarder:
         self.dns_port = _DNS_PORT
         self.dns_directory = runtime.topology.dns
         self._dns_missing = False
-        self.connect_timeout = runtime.config.tcp.connect_timeout
+        self._connect_timeout = runtime.config.tcp.connect_timeout
         self._idle_timeout = runtime.config.tcp.idle_timeout
-        self.give_up_after = max(self._idle_timeout, self.connect_timeout)
         tcp_config = runtime.config.tcp
         self._limits = Limits(tcp_config.max_flows, tcp_config.max_flows_per_client, tcp_config.max_half_open)
         self._waiting = Waiting(_MAX_WAITING)
@@ -73,6 +73,9 @@ class Forwarder:
         self._time_wait = TimeWait(tcp_config.max_flows)
         self._timers = Timers()
         self._timer_at: float | None = None
+        self._connecting: dict[Session, None] = {}  # in the order of their timeouts
+        self._watches_connects = False
+        self._random = b""
         self._refusals = Refusals()
         self._paths = paths.Paths(own(runtime.config.tun.addresses))
         self._gateway = Gateway(runtime.config.tun.dns, runtime.config.tun.addresses)
@@ -258,9 +261,8 @@ class Forwarder:
         gives_way = self._limits.gives_way()
         if gives_way is not None:
             self._sessions[gives_way].give_way(Reason.HALF_OPEN_LIMIT)
-        iss = int.from_bytes(os.urandom(4), "big")
         connection = Connection(
-            syn, emitter, iss=iss, now=now, buffers=self.buffers, idle_timeout=self._idle_timeout
+            syn, emitter, iss=self._iss(), now=now, buffers=self.buffers, idle_timeout=self._idle_timeout
         )  # fmt: skip
         mtu = self._paths.mtu(flow.client, now)
         if mtu:
@@ -276,6 +278,12 @@ class Forwarder:
                 flow.client, flow.server, flow.server_port, tcp.PROTOCOL, trace_id, partial(self._decided, syn.key)
             )
         return session if syn.key in self._sessions else None
+
+    def _iss(self) -> int:
+        """An initial sequence number that nobody can guess (RFC 6528)."""
+        random = self._random or os.urandom(_RANDOM)
+        self._random = random[4:]
+        return random[0] << 24 | random[1] << 16 | random[2] << 8 | random[3]
 
     def _emitter(self, flow: Flow) -> Emitter:
         headers = _HEADERS_V4 if len(flow.client) == 4 else _HEADERS_V6
@@ -315,6 +323,31 @@ class Forwarder:
         """The session's next timeout may have changed."""
         if self._timers.schedule(session):
             self._arm()
+
+    def connecting(self, session: Session) -> None:
+        """The session has begun to connect: it may take so long, and no longer.
+
+        All have the same time, so that they are in order, and few ever come to its end: no heap is needed.
+        """
+        self._connecting[session] = None
+        if not self._watches_connects:
+            self._watches_connects = True
+            self.loop.call_at(session.connect_at + self._connect_timeout, self._watch_connects)
+
+    def connect_ended(self, session: Session) -> None:
+        """It is connected, or will not be."""
+        self._connecting.pop(session, None)
+
+    def _watch_connects(self) -> None:
+        now = self.now()
+        while self._connecting:
+            oldest = next(iter(self._connecting))
+            due = oldest.connect_at + self._connect_timeout
+            if due > now:
+                self.loop.call_at(due, self._watch_connects)
+                return
+            oldest.connect_timed_out()
+        self._watches_connects = False
 
     def acknowledge_soon(self, session: Session) -> None:
         """The session's delayed acknowledgement is due soon. Most are carried by data before that.
@@ -423,6 +456,8 @@ class Forwarder:
         for session in list(self._sessions.values()):
             if now - session.connection.last_heard > self._idle_timeout:
                 session.execute(session.connection.abort(Reason.IDLE_TIMEOUT))
+            else:
+                session.tend(self._idle_timeout)
         self._time_wait.expire(now)
 
     def _before_sample(self) -> None:

@@ -22,7 +22,7 @@ from services.tcp_fwd import unreachable
 from services.tcp_fwd.commands import Abort, Command, Connect, Drop, Emit, Finish, ShutdownWrite, Unreachable, Write
 from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.naming import Naming
-from services.tcp_fwd.poller import CONNECTED, ENDED, READABLE, WRITABLE
+from services.tcp_fwd.poller import CONNECTED, ENDED, FAILED, READABLE, WRITABLE
 from services.tcp_fwd.segment import Segment
 from services.tcp_fwd.states import State
 
@@ -38,9 +38,9 @@ class Session:
     """The shell around a Connection."""
 
     __slots__ = (
-        "_at_end", "_blocked", "_capacity", "_connect_at", "_connecting", "_forwarder", "_host", "_lent", "_out",
-        "_out_octets", "_readable", "connection", "entry", "flow", "half_open", "held", "key", "name", "naming",
-        "opened_at", "syn", "trace_id",
+        "_at_end", "_blocked", "_capacity", "_connecting", "_forwarder", "_host", "_lent", "_out", "_out_octets",
+        "_readable", "_tended", "connect_at", "connection", "entry", "flow", "half_open", "held", "key", "name",
+        "naming", "opened_at", "syn", "trace_id",
     )  # fmt: skip
 
     def __init__(self, forwarder: "Forwarder", key: bytes, flow: Flow, connection: Connection, syn: bytes) -> None:
@@ -63,8 +63,10 @@ class Session:
         """The server that they name (TLS server name, HTTP Host); None where they name none."""
         self._capacity = connection.receiver.capacity
         self._host: socket.SocketType | None = None
-        self._connect_at = 0.0
+        self.connect_at = 0.0
+        """When the host socket began to connect."""
         self._connecting = False
+        self._tended = False
         self._readable = False  # an edge said so, and no read has found the end of it
         self._at_end = False  # no edge will come after this one
         self._blocked = False  # the host socket takes nothing more until an edge says that it does
@@ -73,16 +75,11 @@ class Session:
         self._lent: deque[tuple[int, Slot]] = deque()  # (sequence number after it, where it lies), unacknowledged
 
     def next_timeout(self) -> float | None:
-        """The earlier of the connection's timer and, while connecting, the connect timeout."""
-        if self._connecting:
-            return self.opened_at + self._forwarder.connect_timeout
+        """The connection's timer. While connecting there is none: see Forwarder.connecting."""
         return self.connection.next_timeout()
 
     def handle_timeout(self, now: float) -> None:
         """A time given by next_timeout has come."""
-        if self._connecting:
-            self._failed_to_connect(Reason.CONNECT_TIMEOUT)
-            return
         self.execute(self.connection.handle_timeout(now))
         self.settle()
 
@@ -101,9 +98,8 @@ class Session:
         """A segment of the client: nearly always the expected one, and then there is no command to carry out."""
         connection = self.connection
         if connection.receive_predicted(segment, now):
-            payload = segment[6]  # by index: an attribute of a NamedTuple costs three times as much
-            if payload:
-                self._write(payload)
+            if segment.payload:
+                self._write(segment.payload)
         else:
             self.execute(connection.receive_other(segment, now))
 
@@ -197,13 +193,13 @@ class Session:
 
     def _connect(self) -> None:
         forwarder = self._forwarder
-        self._connect_at = forwarder.now()
+        self.connect_at = forwarder.now()
         try:
             if self.flow.server_port == forwarder.dns_port:
                 self._host, code = hosts.connect_dns(self.flow, forwarder.dns_directory)
             else:
                 assert self.syn is not None
-                self._host, code = hosts.connect(self.flow, forwarder.give_up_after, self.syn[IP:])
+                self._host, code = hosts.connect(self.flow, self.syn[IP:])
         except OSError as error:
             self._failed_to_connect(hosts.reason_of(error.errno or errno.EIO))
             return
@@ -214,15 +210,28 @@ class Session:
         elif code == errno.EINPROGRESS:
             self._connecting = True
             forwarder.poller.add(self._host.fileno(), self._event)
-            forwarder.schedule(self)
+            forwarder.connecting(self)
         else:
             self._failed_to_connect(hosts.reason_of(code))
 
+    def connect_timed_out(self) -> None:
+        """The far end has not answered for tcp.connect_timeout seconds."""
+        self._failed_to_connect(Reason.CONNECT_TIMEOUT)
+
+    def tend(self, idle_timeout: float) -> None:
+        """The connection has lasted for a while: a far end that falls silent is given up after idle_timeout."""
+        if self._tended or self._connecting or self._host is None:
+            return
+        self._tended = True
+        if self._host.family != socket.AF_UNIX:
+            hosts.tend(self._host, idle_timeout)
+
     def _connect_ended(self, events: int) -> None:
         assert self._host is not None
-        code = self._host.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        code = self._host.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & FAILED else 0
         if not code and events & CONNECTED:
             self._connecting = False
+            self._forwarder.connect_ended(self)
             self._connected()
             return
         error = hosts.error_of(self._host)
@@ -235,7 +244,7 @@ class Session:
     def _connected(self) -> None:
         forwarder = self._forwarder
         if self.trace_id:
-            forwarder.hop(self, "connected", at=self._connect_at)
+            forwarder.hop(self, "connected", at=self.connect_at)
         self.execute(self.connection.socket_connected(forwarder.now()))
         if self.flow.server_port != forwarder.dns_port:
             self.naming = forwarder.namer.begin(self.trace_id)
@@ -247,8 +256,10 @@ class Session:
         if error is not None:
             reason = unreachable.reason_of(error, reason)
         if self.trace_id:
-            self._forwarder.hop(self, "connect failed", reason.value, at=self._connect_at)
-        self._connecting = False
+            self._forwarder.hop(self, "connect failed", reason.value, at=self.connect_at)
+        if self._connecting:
+            self._connecting = False
+            self._forwarder.connect_ended(self)
         self.execute(self.connection.socket_refused(reason, error))
 
     def _event(self, events: int) -> None:
@@ -451,7 +462,10 @@ class Session:
         if self._host is None:
             return
         self._forwarder.poller.remove(self._host.fileno())
-        self._readable = self._blocked = self._connecting = False
+        if self._connecting:
+            self._connecting = False
+            self._forwarder.connect_ended(self)
+        self._readable = self._blocked = False
         hosts.close(self._host, reset=reset)
         self._host = None
         self.naming = None

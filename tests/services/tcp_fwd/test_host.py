@@ -64,8 +64,9 @@ def test_the_end_of_a_connection_has_a_slug(number, reason):
 def test_a_silent_far_end_is_given_up_after_the_idle_timeout(idle_timeout, keepalive, interval, user_timeout):
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, _ = host.connect(flow, idle_timeout, SYN)
+        client, _ = host.connect(flow, SYN)
         with closing(client):
+            host.tend(client, idle_timeout)
             assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
             assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == keepalive
             assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL) == interval
@@ -87,7 +88,7 @@ def test_the_connection_has_the_ttl_and_dscp_that_the_syn_has_behind_a_router(ad
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.create_server((address, 0), family=family) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_pton(family, address), server.getsockname()[1])
-        client, _ = host.connect(flow, 7440.0, syn)
+        client, _ = host.connect(flow, syn)
         with closing(client):
             if family == socket.AF_INET:
                 options = socket.IPPROTO_IP, socket.IP_TTL, socket.IP_TOS
@@ -100,7 +101,7 @@ def test_the_connection_has_the_ttl_and_dscp_that_the_syn_has_behind_a_router(ad
 def test_a_reset_is_nothing_that_passes_and_nothing_that_icmp_said():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, _ = host.connect(flow, 7440.0, SYN)
+        client, _ = host.connect(flow, SYN)
         accepted, _ = server.accept()
         host.close(accepted, reset=True)
         with closing(client):
@@ -114,7 +115,7 @@ def test_a_reset_is_nothing_that_passes_and_nothing_that_icmp_said():
 def test_urgent_data_of_the_server_is_ordinary_data():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, _ = host.connect(flow, 7440.0, SYN)
+        client, _ = host.connect(flow, SYN)
         accepted, _ = server.accept()
         with closing(client), accepted:
             accepted.send(b"be")
@@ -130,7 +131,7 @@ def test_urgent_data_of_the_server_is_ordinary_data():
 def test_an_ipv4_mapped_address_leads_to_no_ipv4_server():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, SYN_V6[8:24], 1, socket.inet_pton(socket.AF_INET6, "::ffff:127.0.0.1"), server.getsockname()[1])
-        client, code = host.connect(flow, 7440.0, SYN_V6)
+        client, code = host.connect(flow, SYN_V6)
         with closing(client):
             assert code == errno.ENETUNREACH
             assert select.select([server], [], [], 0) == ([], [], [])
@@ -139,7 +140,7 @@ def test_an_ipv4_mapped_address_leads_to_no_ipv4_server():
 def test_connecting_does_not_block_and_reaches_the_server():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, code = host.connect(flow, 7440.0, SYN)
+        client, code = host.connect(flow, SYN)
         assert code in {0, errno.EINPROGRESS}
         select.select([], [client], [], 5)
         accepted, _ = server.accept()
@@ -152,7 +153,7 @@ def test_connecting_does_not_block_and_reaches_the_server():
 def test_an_orderly_close_is_no_reset():
     with socket.create_server(("127.0.0.1", 0)) as server:
         flow = Flow(6, CLIENT, 1, socket.inet_aton("127.0.0.1"), server.getsockname()[1])
-        client, _ = host.connect(flow, 7440.0, SYN)
+        client, _ = host.connect(flow, SYN)
         accepted, _ = server.accept()
         host.close(client, reset=False)
         with accepted:

@@ -1,6 +1,10 @@
 """What a SYN offers, and what becomes of it."""
 
+import struct
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from netstack.packet import tcp
 from services.tcp_fwd.terms import MIN_MSS, Terms, accept, answer
@@ -30,8 +34,15 @@ def test_what_is_offered_is_taken(options, is_v6, terms):
     assert accept(offered(options), 1460, is_v6=is_v6) == terms
 
 
+@given(mss=st.integers(0, 0xFFFF), scale=st.integers(0, 255), tsval=st.integers(0, 0xFFFFFFFF))
+def test_the_order_of_linux_is_read_as_any_other(mss, scale, tsval):
+    usual = struct.pack("!BBHHBBIIBBBB", 2, 4, mss, 0x0402, 8, 10, tsval, 0, 1, 3, 3, scale)
+    other = usual[:16] + usual[17:] + b"\1"
+    assert accept(segment(options=usual), 1460, is_v6=False) == accept(segment(options=other), 1460, is_v6=False)
+
+
 def test_timestamps_in_their_usual_place_are_seen_too():
-    syn = offered(tcp.Options(mss=1460))._replace(tsval=9, tsecr=0)
+    syn = offered(tcp.Options(mss=1460)).stamped(9, 0)
     assert accept(syn, 1460, is_v6=False).tsval == 9
 
 
