@@ -26,7 +26,8 @@ FORWARDING: Final = (
     *(
         f"netstack/runtime/{name}.py"
         for name in (
-            "counters", "leased_names", "queue", "refusals", "replica", "selector", "tunnel", "whitelist",
+            "counters", "leased_names", "queue", "refusals", "replica", "selector", "trace", "tunnel",
+            "whitelist",
         )
     ),
     "netstack/wire/arena.py",

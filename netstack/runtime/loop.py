@@ -52,7 +52,8 @@ class Loop(asyncio.SelectorEventLoop):
         super().stop()
 
     def _reader_failed(self, descriptor: int, error: Exception) -> None:
-        self.call_exception_handler({"message": f"reading descriptor {descriptor} failed", "exception": error})
+        what = "an alarm" if descriptor < 0 else f"reading descriptor {descriptor}"
+        self.call_exception_handler({"message": f"{what} failed", "exception": error})
 
 
 def _number(fd: "FileDescriptorLike") -> int:

@@ -5,9 +5,11 @@ and several times that where 10 ms have gone by since the last one. Here a reade
 that its descriptor is ready, and then epoll is asked again; asyncio gets its turn when it has something to do.
 
 What asyncio registers for itself, its transports and its own wake-up pipe, is in a selector of the standard library
-inside, which is one descriptor of the epoll here.
+inside, which is one descriptor of the epoll here. Alarms are likewise called here: asyncio's timers cost a turn of its
+own each.
 """
 
+import heapq
 import select
 import selectors
 import time
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike
 
 _BURST: Final = 64  # events a call of epoll
+_NEVER: Final = float("inf")
 
 Event = tuple[selectors.SelectorKey, int]
 
@@ -38,10 +41,12 @@ class DirectSelector:
         self._before: Callable[[], object] | None = None
         self._after: Callable[[], object] | None = None
         self._removed: set[int] = set()
+        self._alarms: list[tuple[float, int, Callable[[], object]]] = []  # a heap
+        self._alarms_set = 0
         self.stirred = False
         """To be set when something was scheduled, so that asyncio gets its turn before more is waited for."""
         self.on_exception: Callable[[int, Exception], None] | None = None
-        """Gets what a reader raised, with its descriptor; without it `select` raises it."""
+        """Gets what a reader raised, with its descriptor, or an alarm, with -1; without it `select` raises it."""
 
     def add_reader(self, descriptor: int, call: Callable[[], object]) -> None:
         """Call this whenever the descriptor is readable, or at its end, in place of what was called before."""
@@ -70,6 +75,11 @@ class DirectSelector:
         if self._watched.pop(descriptor, None) is not None:
             self._removed.add(descriptor)
 
+    def alarm(self, when: float, call: Callable[[], object]) -> None:
+        """Call this once, at that time of time.monotonic() or up to a millisecond later."""
+        self._alarms_set += 1
+        heapq.heappush(self._alarms, (when, self._alarms_set, call))
+
     def frame(self, before: Callable[[], object], after: Callable[[], object]) -> None:
         """Call these around what is called for watched descriptors in one go."""
         self._before = before
@@ -77,20 +87,31 @@ class DirectSelector:
 
     def select(self, timeout: float | None = None) -> list[Event]:
         """Call readers until asyncio has something to do or timeout seconds have gone by; what became ready for it."""
-        wait = -1.0 if timeout is None else max(timeout, 0.0)
-        ends = 0.0 if timeout is None else time.monotonic() + timeout
+        now = time.monotonic()
+        ends = _NEVER if timeout is None else now + timeout
         self.stirred = False
         while True:
-            ready = self._epoll.poll(wait, _BURST)
+            until = min(ends, self._alarms[0][0]) if self._alarms else ends
+            ready = self._epoll.poll(-1.0 if until == _NEVER else max(until - now, 0.0), _BURST)
             has_inside = self._call(ready)
+            now = time.monotonic()
+            if self._alarms and self._alarms[0][0] <= now:
+                self._ring(now)
             if has_inside:
                 return self._inside.select(0)
-            if self.stirred or not ready or not wait:
+            if self.stirred or now >= ends:
                 return []
-            if timeout is not None:
-                wait = ends - time.monotonic()
-                if wait <= 0.0:
-                    return []
+
+    def _ring(self, now: float) -> None:
+        alarms = self._alarms
+        while alarms and alarms[0][0] <= now:
+            _, _, call = heapq.heappop(alarms)
+            try:
+                call()
+            except Exception as error:
+                if self.on_exception is None:
+                    raise
+                self.on_exception(-1, error)
 
     def _call(self, ready: list[tuple[int, int]]) -> bool:
         """Call those whose descriptors are ready; whether something inside is."""
@@ -147,5 +168,6 @@ class DirectSelector:
         """As there."""
         self._readers.clear()
         self._watched.clear()
+        self._alarms.clear()
         self._epoll.close()
         self._inside.close()

@@ -26,6 +26,7 @@ DATA: Final = tcp.ACK | tcp.PSH
 
 # For the path of every segment: an attribute of an Enum costs more than a name here.
 _ESTABLISHED: Final = State.ESTABLISHED
+_record: Final = tuple.__new__  # a NamedTuple without the call of a Python function that its own __new__ is
 
 
 class ControlBlock:
@@ -82,7 +83,7 @@ class ControlBlock:
         """What TIME-WAIT needs."""
         receiver, sender = self.receiver, self.sender
         ts_recent = receiver.ts_recent if self._timestamps else None
-        return Record(sender.snd_nxt, receiver.rcv_nxt, receiver.window(), ts_recent, sender.iss)
+        return _record(Record, (sender.snd_nxt, receiver.rcv_nxt, receiver.window(), ts_recent, sender.iss))
 
     def _predict(self) -> None:
         self._predicted = (

@@ -28,13 +28,16 @@ NOTHING: Final = Seen("", None)
 """Neither TLS nor HTTP, or not within the limit: no name."""
 
 
+_seen: Final = tuple.__new__  # a NamedTuple without the call of a Python function that its own __new__ is
+
+
 class FirstOctets:
     """The first octets of one client."""
 
     __slots__ = ("_hello", "_octets", "_request")
 
     def __init__(self) -> None:
-        self._octets = bytearray()
+        self._octets: bytes | bytearray = b""  # mostly all comes in one piece
         self._hello: ClientHello | None = None
         self._request: RequestHead | None = None
 
@@ -43,11 +46,15 @@ class FirstOctets:
 
     def receive(self, data: bytes | memoryview) -> Seen | None:
         """The next octets in order; None as long as more are needed to know. Not to be called once it is known."""
-        octets = self._octets
         if not data:
             return None
-        first = not octets
-        octets += data[: LIMIT - len(octets)]
+        first = not self._octets
+        if first:
+            octets: bytes | bytearray = bytes(data[:LIMIT])
+        else:
+            octets = self._octets if isinstance(self._octets, bytearray) else bytearray(self._octets)
+            octets += data[: LIMIT - len(octets)]
+        self._octets = octets
         if first:
             # An SSLv2 ClientHello (RFC 5246 appendix E.2) has no extensions, and is no request either.
             if octets[0] == HANDSHAKE:
@@ -69,6 +76,6 @@ class FirstOctets:
 
     def _seen(self) -> Seen:
         if self._hello is not None:
-            return Seen("tls", self._hello.server_name(self._octets))
+            return _seen(Seen, ("tls", self._hello.server_name(self._octets)))
         assert self._request is not None
-        return Seen("http", self._request.host(self._octets))
+        return _seen(Seen, ("http", self._request.host(self._octets)))

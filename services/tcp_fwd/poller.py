@@ -18,6 +18,8 @@ FAILED: Final = select.EPOLLERR | select.EPOLLHUP
 """Without one of these there is no error that the socket could tell of."""
 ENDED: Final = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR | select.EPOLLPRI
 """No further edge will come: what there is must be read to its end. Urgent data splits what is read without an edge."""
+FIN: Final = select.EPOLLRDHUP
+"""Of ENDED alone: the far end has closed, all that it sent is there, and no urgent data splits it."""
 
 _EVENTS: Final = select.EPOLLIN | select.EPOLLPRI | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 

@@ -88,7 +88,8 @@ class Forwarder:
             on_room=self._on_room, on_drained=self._stop_if_drained, views=True, on_own=self._on_own,
         )  # fmt: skip
         assert isinstance(runtime.loop, Loop), "services run on it"
-        self.poller = Poller(runtime.loop.direct, self.tunnel.burst_begins, self.tunnel.burst_ends)
+        self._selector = runtime.loop.direct
+        self.poller = Poller(self._selector, self.tunnel.burst_begins, self.tunnel.burst_ends)
         self.whitelist = Whitelist(runtime, on_joined=partial(self._greet, "tracker"), on_revoked=self._on_revoked)
         runtime.on_drain = self.tunnel.drain
         self.namer = Namer(runtime, self.whitelist)
@@ -332,7 +333,7 @@ class Forwarder:
         self._connecting[session] = None
         if not self._watches_connects:
             self._watches_connects = True
-            self.loop.call_at(session.connect_at + self._connect_timeout, self._watch_connects)
+            self._selector.alarm(session.connect_at + self._connect_timeout, self._watch_connects)
 
     def connect_ended(self, session: Session) -> None:
         """It is connected, or will not be."""
@@ -344,7 +345,7 @@ class Forwarder:
             oldest = next(iter(self._connecting))
             due = oldest.connect_at + self._connect_timeout
             if due > now:
-                self.loop.call_at(due, self._watch_connects)
+                self._selector.alarm(due, self._watch_connects)
                 return
             oldest.connect_timed_out()
         self._watches_connects = False
@@ -355,7 +356,7 @@ class Forwarder:
         All of them share a timer: one in the heap for each request would cost as much as the request.
         """
         if not self._acknowledging:
-            self.loop.call_later(DELAYED_ACK, self._acknowledge)
+            self._selector.alarm(self.now() + DELAYED_ACK, self._acknowledge)
         self._acknowledging[session] = None
 
     def _acknowledge(self) -> None:
@@ -427,12 +428,12 @@ class Forwarder:
         if when is None or (self._timer_at is not None and self._timer_at <= when):
             return
         self._timer_at = when
-        self.loop.call_at(when, self._on_timer, when)
+        self._selector.alarm(when, self._on_timer)
 
-    def _on_timer(self, when: float) -> None:
-        if self._timer_at == when:
-            self._timer_at = None
+    def _on_timer(self) -> None:
         now = self.now()
+        if self._timer_at is not None and self._timer_at <= now:
+            self._timer_at = None
         session: Session
         for session in self._timers.due(now):
             if self._sessions.get(session.key) is session:

@@ -22,7 +22,7 @@ from services.tcp_fwd import unreachable
 from services.tcp_fwd.commands import Abort, Command, Connect, Drop, Emit, Finish, ShutdownWrite, Unreachable, Write
 from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.naming import Naming
-from services.tcp_fwd.poller import CONNECTED, ENDED, FAILED, READABLE, WRITABLE
+from services.tcp_fwd.poller import CONNECTED, ENDED, FAILED, FIN, READABLE, WRITABLE
 from services.tcp_fwd.segment import Segment
 from services.tcp_fwd.states import State
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 READS: Final = 4  # receive calls of up to 64 KiB in a row; then the other sockets get their turn
 MAX_VECTOR: Final = 64  # buffers of one sendmsg; far below IOV_MAX
+_IN_PROGRESS: Final = errno.EINPROGRESS
 HALF_OPEN: Final = frozenset({State.VERDICT, State.CONNECTING, State.SYN_RECEIVED})
 
 
@@ -38,9 +39,9 @@ class Session:
     """The shell around a Connection."""
 
     __slots__ = (
-        "_at_end", "_blocked", "_capacity", "_connecting", "_forwarder", "_host", "_lent", "_out", "_out_octets",
-        "_readable", "_tended", "connect_at", "connection", "entry", "flow", "half_open", "held", "key", "name",
-        "naming", "opened_at", "syn", "trace_id",
+        "_at_end", "_at_fin", "_blocked", "_capacity", "_connecting", "_forwarder", "_host", "_lent", "_out",
+        "_out_octets", "_readable", "_tended", "connect_at", "connection", "entry", "flow", "half_open", "held", "key",
+        "name", "naming", "opened_at", "syn", "trace_id",
     )  # fmt: skip
 
     def __init__(self, forwarder: "Forwarder", key: bytes, flow: Flow, connection: Connection, syn: bytes) -> None:
@@ -69,6 +70,7 @@ class Session:
         self._tended = False
         self._readable = False  # an edge said so, and no read has found the end of it
         self._at_end = False  # no edge will come after this one
+        self._at_fin = False  # nor will octets: a read that gives fewer than were asked for has given the last
         self._blocked = False  # the host socket takes nothing more until an edge says that it does
         self._out: deque[memoryview] = deque()
         self._out_octets = 0
@@ -207,7 +209,7 @@ class Session:
             self._connected()
             if self._host is not None:
                 forwarder.poller.add(self._host.fileno(), self._event)
-        elif code == errno.EINPROGRESS:
+        elif code == _IN_PROGRESS:
             self._connecting = True
             forwarder.poller.add(self._host.fileno(), self._event)
             forwarder.connecting(self)
@@ -275,6 +277,7 @@ class Session:
             self._readable = True
             if events & ENDED:
                 self._at_end = True
+                self._at_fin = events & ENDED == FIN
             self._read()
         self.settle()
 
@@ -327,7 +330,7 @@ class Session:
             if slot is None:
                 self.execute(connection.socket_data(data, now))
             elif octets < LARGE:
-                is_last = self._at_end and octets < want and _is_over(host)
+                is_last = self._at_end and octets < want and (self._at_fin or _is_over(host))
                 self._send_small(slot, octets, now, is_last=is_last)
             else:
                 self._send_slot(slot, octets, now)

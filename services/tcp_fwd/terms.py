@@ -14,9 +14,11 @@ from services.tcp_fwd.segment import Segment
 _ALL: Final = struct.Struct("!IIIII").pack
 """Maximum segment size; SACK permitted, and the head of timestamps; these; window scale and a NOP."""
 
-_USUAL: Final = struct.Struct("!HHIIIBBBB").unpack
+_USUAL: Final = struct.Struct("!HHIIII").unpack
 """What Linux offers: the same, with the NOP before the window scale."""
 _USUAL_LEN: Final = 20  # octets
+
+_terms: Final = tuple.__new__  # a NamedTuple without the call of a Python function that its own __new__ is
 
 MIN_MSS: Final = 88  # octets; Linux's TCP_MIN_SND_MSS less the header: room for all options and 48 of data
 
@@ -36,9 +38,10 @@ class Terms(NamedTuple):
 def accept(syn: Segment, mss: int, *, is_v6: bool) -> Terms:
     """The terms for a client that sent this SYN, over a link that leaves `mss` octets for options and data."""
     if len(syn.options) == _USUAL_LEN:
-        mss_head, theirs, heads, tsval, _, nop, kind, length, scale = _USUAL(syn.options)
-        if mss_head == 0x0204 and heads == 0x0402080A and (nop, kind, length) == (1, 3, 3) and theirs:
-            return Terms(max(min(mss, theirs), MIN_MSS), min(scale, tcp.MAX_WINDOW_SCALE), sack=True, tsval=tsval)
+        mss_head, theirs, heads, tsval, _, tail = _USUAL(syn.options)
+        if mss_head == 0x0204 and heads == 0x0402080A and tail >> 8 == 0x010303 and theirs:
+            scale = min(tail & 0xFF, tcp.MAX_WINDOW_SCALE)
+            return _terms(Terms, (max(min(mss, theirs), MIN_MSS), scale, True, tsval))
     options = tcp.parse_options(syn.options)
     tsval = options.timestamps[0] if options.timestamps else syn.tsval if syn.tsval >= 0 else None
     theirs = options.mss or (tcp.DEFAULT_MSS_V6 if is_v6 else tcp.DEFAULT_MSS_V4)

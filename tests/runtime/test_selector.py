@@ -3,6 +3,7 @@
 import os
 import select
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -97,3 +98,48 @@ def test_what_is_registered_as_with_any_selector_is_given_to_the_caller(
     selector.unregister(one)
     assert selector.select(0) == []
     assert not selector.get_map()
+
+
+def test_alarms_are_called_in_their_order_and_not_before_their_time(selector: DirectSelector) -> None:
+    log: list[str] = []
+    now = time.monotonic()
+    selector.alarm(now + 0.02, lambda: log.append("second"))
+    selector.alarm(now + 0.01, lambda: log.append("first"))
+    selector.alarm(now + 60, lambda: log.append("not yet"))
+    assert selector.select(0) == []
+    assert log == []
+    assert selector.select(0.05) == []
+    assert log == ["first", "second"]
+    assert time.monotonic() >= now + 0.05
+
+
+def test_what_an_alarm_schedules_is_not_kept_waiting(selector: DirectSelector) -> None:
+    def ring() -> None:
+        selector.stirred = True
+
+    selector.alarm(time.monotonic(), ring)
+    assert selector.select(None) == []
+
+
+def test_an_alarm_is_called_though_the_caller_does_not_wait(selector: DirectSelector) -> None:
+    log: list[str] = []
+    selector.alarm(time.monotonic(), lambda: log.append("now"))
+    assert selector.select(0) == []
+    assert log == ["now"]
+
+
+def test_what_an_alarm_raises_is_told_and_the_next_one_is_called(selector: DirectSelector) -> None:
+    told: list[tuple[int, str]] = []
+    log: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    selector.alarm(0.0, fail)
+    with pytest.raises(ValueError, match="broken"):
+        selector.select(0)
+    selector.on_exception = lambda descriptor, error: told.append((descriptor, str(error)))
+    selector.alarm(0.0, fail)
+    selector.alarm(0.0, lambda: log.append("next"))
+    selector.select(0)
+    assert (told, log) == ([(-1, "broken")], ["next"])
