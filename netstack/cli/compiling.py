@@ -37,7 +37,7 @@ FORWARDING: Final = (
             "arrival", "challenge", "client_hello", "commands", "congestion", "connection", "control_block",
             "first_octets", "host", "keepalive", "limits", "namer", "naming", "output", "paths", "poller", "rack",
             "receiving", "request_head", "rtt", "scoreboard", "segment", "send_window", "sending", "server_name",
-            "service", "session", "states", "terms", "timers", "timewait",
+            "service", "session", "states", "terms", "timers", "timewait", "timing",
         )
     ),
 )  # fmt: skip

@@ -24,12 +24,11 @@ from services.tcp_fwd.connection import Connection
 from services.tcp_fwd.limits import FLOOR, Buffers, Limits, Waiting
 from services.tcp_fwd.namer import Namer
 from services.tcp_fwd.poller import Poller
-from services.tcp_fwd.receiving import DELAYED_ACK
 from services.tcp_fwd.segment import Emitter, Segment, flow_of, parse
 from services.tcp_fwd.session import Session
 from services.tcp_fwd.states import State
-from services.tcp_fwd.timers import Timers
 from services.tcp_fwd.timewait import TimeWait
+from services.tcp_fwd.timing import Timing
 
 _DNS_PORT: Final = 53
 _HEADERS_V4: Final = 40  # octets of IP and TCP header, which the MSS leaves out (RFC 9293 section 3.7.1)
@@ -60,7 +59,6 @@ class Forwarder:
         self.dns_port = _DNS_PORT
         self.dns_directory = runtime.topology.dns
         self._dns_missing = False
-        self._connect_timeout = runtime.config.tcp.connect_timeout
         self._idle_timeout = runtime.config.tcp.idle_timeout
         tcp_config = runtime.config.tcp
         self._limits = Limits(tcp_config.max_flows, tcp_config.max_flows_per_client, tcp_config.max_half_open)
@@ -71,16 +69,11 @@ class Forwarder:
         self.drop = runtime.counters.drop
         self._sessions: dict[bytes, Session] = {}
         self._time_wait = TimeWait(tcp_config.max_flows)
-        self._timers = Timers()
-        self._timer_at: float | None = None
-        self._connecting: dict[Session, None] = {}  # in the order of their timeouts
-        self._watches_connects = False
         self._random = b""
         self._refusals = Refusals()
         self._paths = paths.Paths(own(runtime.config.tun.addresses))
         self._gateway = Gateway(runtime.config.tun.dns, runtime.config.tun.addresses)
         self._held: set[Session] = set()
-        self._acknowledging: dict[Session, None] = {}
         self._later: list[Session] = []
         self._greeted: set[str] = set()
         self.tunnel = Tunnel(
@@ -88,8 +81,8 @@ class Forwarder:
             on_room=self._on_room, on_drained=self._stop_if_drained, views=True, on_own=self._on_own,
         )  # fmt: skip
         assert isinstance(runtime.loop, Loop), "services run on it"
-        self._selector = runtime.loop.direct
-        self.poller = Poller(self._selector, self.tunnel.burst_begins, self.tunnel.burst_ends)
+        self.timing = Timing(runtime.loop.direct.alarm, self.now, tcp_config.connect_timeout)
+        self.poller = Poller(runtime.loop.direct, self.tunnel.burst_begins, self.tunnel.burst_ends)
         self.whitelist = Whitelist(runtime, on_joined=partial(self._greet, "tracker"), on_revoked=self._on_revoked)
         runtime.on_drain = self.tunnel.drain
         self.namer = Namer(runtime, self.whitelist)
@@ -320,56 +313,6 @@ class Forwarder:
 
     # --- for the sessions ---------------------------------------------------------------------------------------------
 
-    def schedule(self, session: Session) -> None:
-        """The session's next timeout may have changed."""
-        if self._timers.schedule(session):
-            self._arm()
-
-    def connecting(self, session: Session) -> None:
-        """The session has begun to connect: it may take so long, and no longer.
-
-        All have the same time, so that they are in order, and few ever come to its end: no heap is needed.
-        """
-        self._connecting[session] = None
-        if not self._watches_connects:
-            self._watches_connects = True
-            self._selector.alarm(session.connect_at + self._connect_timeout, self._watch_connects)
-
-    def connect_ended(self, session: Session) -> None:
-        """It is connected, or will not be."""
-        self._connecting.pop(session, None)
-
-    def _watch_connects(self) -> None:
-        now = self.now()
-        while self._connecting:
-            oldest = next(iter(self._connecting))
-            due = oldest.connect_at + self._connect_timeout
-            if due > now:
-                self._selector.alarm(due, self._watch_connects)
-                return
-            oldest.connect_timed_out()
-        self._watches_connects = False
-
-    def acknowledge_soon(self, session: Session) -> None:
-        """The session's delayed acknowledgement is due soon. Most are carried by data before that.
-
-        All of them share a timer: one in the heap for each request would cost as much as the request.
-        """
-        if not self._acknowledging:
-            self._selector.alarm(self.now() + DELAYED_ACK, self._acknowledge)
-        self._acknowledging[session] = None
-
-    def _acknowledge(self) -> None:
-        now = self.now()
-        waiting, self._acknowledging = self._acknowledging, {}
-        for session in waiting:
-            due = session.connection.receiver.ack_due_at
-            if due is not None and self._sessions.get(session.key) is session:
-                if due <= now:
-                    session.handle_timeout(now)
-                else:
-                    self.acknowledge_soon(session)
-
     def established(self, session: Session) -> None:
         """The client has acknowledged our SYN."""
         self._limits.established(session.flow.client, session.key)
@@ -402,7 +345,7 @@ class Forwarder:
             return
         del self._sessions[session.key]
         self._limits.closed(session.flow.client, session.key)
-        self._timers.forget(session)
+        self.timing.forget(session)
         self.buffers.used -= session.held
         session.held = 0
         session.connection.receiver.forget()
@@ -422,23 +365,6 @@ class Forwarder:
         self._runtime.trace.hop(session.trace_id, event, at=at, detail=f"{session.flow} {detail}".rstrip())
 
     # --- time, and the end --------------------------------------------------------------------------------------------
-
-    def _arm(self) -> None:
-        when = self._timers.next()
-        if when is None or (self._timer_at is not None and self._timer_at <= when):
-            return
-        self._timer_at = when
-        self._selector.alarm(when, self._on_timer)
-
-    def _on_timer(self) -> None:
-        now = self.now()
-        if self._timer_at is not None and self._timer_at <= now:
-            self._timer_at = None
-        session: Session
-        for session in self._timers.due(now):
-            if self._sessions.get(session.key) is session:
-                session.handle_timeout(now)
-        self._arm()
 
     def _on_room(self) -> None:
         held, self._held = self._held, set()

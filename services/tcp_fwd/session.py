@@ -77,7 +77,7 @@ class Session:
         self._lent: deque[tuple[int, Slot]] = deque()  # (sequence number after it, where it lies), unacknowledged
 
     def next_timeout(self) -> float | None:
-        """The connection's timer. While connecting there is none: see Forwarder.connecting."""
+        """The connection's timer. While connecting there is none: see Timing.connecting."""
         return self.connection.next_timeout()
 
     def handle_timeout(self, now: float) -> None:
@@ -160,12 +160,12 @@ class Session:
         if self._readable:
             self._read_on()
         if receiver.ack_due_at is not None:
-            self._forwarder.acknowledge_soon(self)
+            self._forwarder.timing.acknowledge_soon(self)
         timer = sender.timer
         entry = self.entry
         # Without a timer only keepalive is due, and that is in the heap; or a closed window is to be watched.
         if entry is None or (timer is not None and timer < entry[0]) or (timer is None and not sender.snd_wnd):
-            self._forwarder.schedule(self)
+            self._forwarder.timing.schedule(self)
 
     def _acknowledged(self) -> None:
         """What the client has need not be kept for sending it again."""
@@ -212,7 +212,7 @@ class Session:
         elif code == _IN_PROGRESS:
             self._connecting = True
             forwarder.poller.add(self._host.fileno(), self._event)
-            forwarder.connecting(self)
+            forwarder.timing.connecting(self)
         else:
             self._failed_to_connect(hosts.reason_of(code))
 
@@ -232,8 +232,7 @@ class Session:
         assert self._host is not None
         code = self._host.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & FAILED else 0
         if not code and events & CONNECTED:
-            self._connecting = False
-            self._forwarder.connect_ended(self)
+            self._stop_connecting()
             self._connected()
             return
         error = hosts.error_of(self._host)
@@ -252,17 +251,20 @@ class Session:
             self.naming = forwarder.namer.begin(self.trace_id)
         self.syn = None
         self.trace_id = 0
-        forwarder.schedule(self)
+        forwarder.timing.schedule(self)
 
     def _failed_to_connect(self, reason: Reason, error: SocketError | None = None) -> None:
         if error is not None:
             reason = unreachable.reason_of(error, reason)
         if self.trace_id:
             self._forwarder.hop(self, "connect failed", reason.value, at=self.connect_at)
+        self._stop_connecting()
+        self.execute(self.connection.socket_refused(reason, error))
+
+    def _stop_connecting(self) -> None:
         if self._connecting:
             self._connecting = False
-            self._forwarder.connect_ended(self)
-        self.execute(self.connection.socket_refused(reason, error))
+            self._forwarder.timing.connect_ended(self)
 
     def _event(self, events: int) -> None:
         """What epoll says of the host socket."""
@@ -465,9 +467,7 @@ class Session:
         if self._host is None:
             return
         self._forwarder.poller.remove(self._host.fileno())
-        if self._connecting:
-            self._connecting = False
-            self._forwarder.connect_ended(self)
+        self._stop_connecting()
         self._readable = self._blocked = False
         hosts.close(self._host, reset=reset)
         self._host = None
