@@ -120,7 +120,7 @@ class DirectSelector:
         has_inside = has_begun = False
         for descriptor, events in ready:
             # What was removed meanwhile may be another's by now, which has had no event yet.
-            if descriptor in self._removed:
+            if self._removed and descriptor in self._removed:
                 continue
             try:
                 watching = self._watched.get(descriptor)

@@ -15,7 +15,7 @@ class Write:
 
     __slots__ = ("data",)
 
-    def __init__(self, data: memoryview) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self.data = data
 
 

@@ -89,13 +89,17 @@ class ByClient:
         return next(iter(self._flows[client]))
 
     def _move(self, client: bytes, before: int, after: int) -> None:
-        if before:
-            group = self._clients[before]
-            del group[client]
-            if not group:
-                del self._clients[before]
-        if after:
-            self._clients.setdefault(after, {})[client] = None
+        groups = self._clients
+        if before and after and after not in groups and len(groups[before]) == 1:
+            groups[after] = groups.pop(before)
+        else:
+            if before:
+                group = groups[before]
+                del group[client]
+                if not group:
+                    del groups[before]
+            if after:
+                groups.setdefault(after, {})[client] = None
         if after > self._most or self._most not in self._clients:
             self._most = after
 

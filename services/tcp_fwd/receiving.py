@@ -120,7 +120,7 @@ class Receiver:
         if length and diff((seq + length) & MASK, self.rcv_nxt) <= 0:
             self.duplicate = (seq, (seq + length) & MASK)
 
-    def receive(self, seq: int, data: memoryview, now: float) -> list[memoryview]:
+    def receive(self, seq: int, data: bytes | memoryview, now: float) -> list[bytes | memoryview]:
         """Take the data of an acceptable segment; gives what is now in order, for the host socket.
 
         Where there was or is a hole, or nothing is new, the client hears of it at once (RFC 5681 section 4.2).
@@ -150,7 +150,7 @@ class Receiver:
         self.unacked = 0
         self.ack_due_at = None
 
-    def _sort(self, seq: int, data: memoryview) -> list[memoryview]:
+    def _sort(self, seq: int, data: bytes | memoryview) -> list[bytes | memoryview]:
         first = diff(seq, self.rcv_nxt)
         if first < 0:
             self.duplicate = (seq, self.rcv_nxt)
@@ -163,7 +163,7 @@ class Receiver:
         if first > 0:
             self._keep((self.rcv_nxt + first) & MASK, data)
             return []
-        ready = [data]
+        ready: list[bytes | memoryview] = [data]
         nxt = (self.rcv_nxt + len(data)) & MASK
         while self.blocks and (ahead := diff(nxt, self.blocks[0].seq)) >= 0:
             block = self.blocks.pop(0)
@@ -174,7 +174,7 @@ class Receiver:
                 nxt = block.end
         return ready
 
-    def _keep(self, seq: int, data: memoryview) -> None:
+    def _keep(self, seq: int, data: bytes | memoryview) -> None:
         """A copy: the data may be a view of a batch, which it would keep alive."""
         blocks = self.blocks
         at = len(blocks)

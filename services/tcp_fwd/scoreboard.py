@@ -5,7 +5,7 @@ of the holes, not of the segments. The data of a run is never copied: a part of 
 """
 
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Final
 
 from netstack.packet.seqnum import MASK, diff
 
@@ -25,16 +25,27 @@ holes of a connection; Linux takes nothing less than a segment for sacked.
 _HALF: Final = 1 << 31
 
 
-class Run(NamedTuple):
-    """Octets from seq up to end, sent at one time."""
+class Run:
+    """Octets from seq up to end, sent at one time. One is never changed: others may have it."""
 
-    seq: int
-    end: int
-    sent_at: float
-    state: int
-    data: bytes | memoryview
-    """Of which base is the first octet; empty for SYN and FIN, whose run is one long."""
-    base: int
+    __slots__ = ("base", "data", "end", "sent_at", "seq", "state")
+
+    def __init__(self, seq: int, end: int, sent_at: float, state: int, data: bytes | memoryview, base: int) -> None:
+        self.seq = seq
+        self.end = end
+        self.sent_at = sent_at
+        self.state = state
+        self.data = data
+        """Of which base is the first octet; empty for SYN and FIN, whose run is one long."""
+        self.base = base
+
+    def part(self, seq: int, end: int) -> "Run":
+        """From seq up to end of it."""
+        return Run(seq, end, self.sent_at, self.state, self.data, self.base)
+
+    def after(self, sent_at: float, state: int) -> "Run":
+        """What it has become."""
+        return Run(self.seq, self.end, sent_at, state, self.data, self.base)
 
     @property
     def octets(self) -> bytes | memoryview:
@@ -66,8 +77,8 @@ class Scoreboard:
             if diff(run.end, ack) <= 0:
                 runs.popleft()
             elif diff(run.seq, ack) < 0:
-                runs[0] = run._replace(seq=ack)
-                run = run._replace(end=ack)
+                runs[0] = run.part(ack, run.end)
+                run = run.part(run.seq, ack)
             else:
                 break
             self._count(run, -1)
@@ -78,7 +89,7 @@ class Scoreboard:
     def trim(self, una: int) -> None:
         """Cut off what was acknowledged of the first run while nothing was absent."""
         if self.runs and diff(self.runs[0].seq, una) < 0:
-            self.runs[0] = self.runs[0]._replace(seq=una)
+            self.runs[0] = self.runs[0].part(una, self.runs[0].end)
 
     def sack(self, left: int, right: int) -> list[Run]:
         """The client has the octets from left up to right; gives those of which that is new.
@@ -155,7 +166,7 @@ class Scoreboard:
         run = self.runs[index]
         if (run.end - run.seq) & MASK > octets:
             self._split(index, (run.seq + octets) & MASK)
-        self.runs[index] = self.runs[index]._replace(sent_at=now)
+        self.runs[index] = self.runs[index].after(now, self.runs[index].state)
         self._change(index, RESENT)
         return self.runs[index]
 
@@ -182,8 +193,8 @@ class Scoreboard:
 
     def _split(self, index: int, at: int) -> None:
         run = self.runs[index]
-        self.runs[index] = run._replace(end=at)
-        self.runs.insert(index + 1, run._replace(seq=at))
+        self.runs[index] = run.part(run.seq, at)
+        self.runs.insert(index + 1, run.part(at, run.end))
 
     def _join(self, index: int) -> int:
         """Make one run of it and its neighbours that are alike; gives where that is."""
@@ -193,7 +204,7 @@ class Scoreboard:
                 continue
             one, other = runs[left], runs[left + 1]
             if one.state == other.state and one.base == other.base and one.sent_at == other.sent_at:
-                runs[left] = one._replace(end=other.end)
+                runs[left] = one.part(one.seq, other.end)
                 del runs[left + 1]
                 index = left
         return index
@@ -201,7 +212,7 @@ class Scoreboard:
     def _change(self, index: int, state: int) -> None:
         run = self.runs[index]
         self._count(run, -1)
-        run = run._replace(state=state)
+        run = run.after(run.sent_at, state)
         self.runs[index] = run
         self._count(run, 1)
 

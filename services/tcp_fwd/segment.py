@@ -28,7 +28,6 @@ _NO_OPTIONS: Final = tcp.HEADER_LEN << 2  # of the octet that has the data offse
 _ONLY_TIMESTAMPS: Final = (tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN) << 2
 
 MAX_IP: Final = 65535  # octets; the length fields of both IP versions have 16 bits
-NO_PAYLOAD: Final = memoryview(b"")
 NO_TIMESTAMP: Final = -1
 
 _flow: Final = tuple.__new__  # a NamedTuple without the call of a Python function that its own __new__ is
@@ -40,7 +39,7 @@ class Segment:
     __slots__ = ("ack", "flags", "key", "options", "payload", "seq", "tsecr", "tsval", "window")
 
     def __init__(
-        self, key: bytes, seq: int, ack: int, flags: int, window: int, options: bytes, payload: memoryview,
+        self, key: bytes, seq: int, ack: int, flags: int, window: int, options: bytes, payload: bytes | memoryview,
         tsval: int = NO_TIMESTAMP, tsecr: int = NO_TIMESTAMP,
     ) -> None:  # fmt: skip
         self.key = key
@@ -77,7 +76,7 @@ class Segment:
 def parse(octets: bytes | memoryview) -> Segment:
     """Read a frame that holds TCP; raises MalformedPacketError (malformed-..., bad-checksum, fragment).
 
-    The payload is a view of octets, which are not copied.
+    The payload of a view is a view.
     """
     size = len(octets)
     if size < _V4_TCP + tcp.HEADER_LEN:
@@ -95,14 +94,19 @@ def parse(octets: bytes | memoryview) -> Segment:
         return _parse_slowly(octets)
     end = VNET_LEN + length
     if offset == _ONLY_TIMESTAMPS and kind == tcp.TIMESTAMPS_HEAD and _V4_TCP + 32 <= end <= size:
-        payload = memoryview(octets)[_V4_TCP + 32 : end] if end > _V4_TCP + 32 else NO_PAYLOAD
-        return Segment(key, seq, ack, flags, window, b"", payload, tsval, tsecr)
+        return Segment(key, seq, ack, flags, window, b"", _part(octets, _V4_TCP + 32, end), tsval, tsecr)
     if offset == _NO_OPTIONS and _V4_TCP + 20 <= end <= size:
-        payload = memoryview(octets)[_V4_TCP + 20 : end] if end > _V4_TCP + 20 else NO_PAYLOAD
-        return Segment(key, seq, ack, flags, window, b"", payload)
+        return Segment(key, seq, ack, flags, window, b"", _part(octets, _V4_TCP + 20, end))
     body = _body(_V4_TCP, offset, end, size)
     options, tsval, tsecr = _options(octets, _V4_TCP, body, (kind, tsval, tsecr))
-    return Segment(key, seq, ack, flags, window, options, memoryview(octets)[body:end], tsval, tsecr)
+    return Segment(key, seq, ack, flags, window, options, _part(octets, body, end), tsval, tsecr)
+
+
+def _part(octets: bytes | memoryview, start: int, end: int) -> bytes | memoryview:
+    """Of octets that are few, a copy: two views cost more."""
+    if isinstance(octets, bytes):
+        return octets[start:end] if end > start else b""
+    return octets[start:end]
 
 
 def _parse_v6(octets: bytes | memoryview, size: int) -> Segment:
@@ -118,7 +122,7 @@ def _parse_v6(octets: bytes | memoryview, size: int) -> Segment:
     end = _V6_TCP + length
     body = _body(_V6_TCP, offset, end, size)
     options, tsval, tsecr = _options(octets, _V6_TCP, body, (kind, tsval, tsecr))
-    return Segment(key, seq, ack, flags, window, options, memoryview(octets)[body:end], tsval, tsecr)
+    return Segment(key, seq, ack, flags, window, options, _part(octets, body, end), tsval, tsecr)
 
 
 def _body(upper: int, offset: int, end: int, size: int) -> int:

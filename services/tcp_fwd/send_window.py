@@ -26,7 +26,6 @@ MAX_SEGMENTS: Final = 4096
 """Segments that may be, where they are so small that these are less: each may be sent again by itself."""
 
 _HALF: Final = 1 << 31
-_new = tuple.__new__
 
 
 class Alarm(Enum):
@@ -137,7 +136,7 @@ class SendWindow:
         """
         seq = self.snd_nxt
         self.snd_nxt = end = (seq + length) & MASK
-        self.runs.append(_new(Run, (seq, end, now, IN_FLIGHT, data, seq)))
+        self.runs.append(Run(seq, end, now, IN_FLIGHT, data, seq))
         self.last_sent = now
         if self.timer is None:
             self._arm(now)
@@ -161,16 +160,16 @@ class SendWindow:
         self.snd_una = ack
         runs = self.runs
         run = runs[0]
-        sent_at = run[2]  # by index: attributes of a NamedTuple cost three times as much
-        while (ack - run[1]) & MASK < _HALF:
-            sent_at = run[2]
+        sent_at = run.sent_at
+        while (ack - run.end) & MASK < _HALF:
+            sent_at = run.sent_at
             runs.popleft()
             if not runs:
                 break
             run = runs[0]
         else:
-            if ack != run[0]:
-                sent_at = run[2]
+            if ack != run.seq:
+                sent_at = run.sent_at
         round_trip = self.round_trip
         if (ack - self._rtt_seq) & MASK < _HALF:
             self._rtt_seq = self.snd_nxt

@@ -72,7 +72,7 @@ class Session:
         self._at_end = False  # no edge will come after this one
         self._at_fin = False  # nor will octets: a read that gives fewer than were asked for has given the last
         self._blocked = False  # the host socket takes nothing more until an edge says that it does
-        self._out: deque[memoryview] = deque()
+        self._out: deque[bytes | memoryview] = deque()
         self._out_octets = 0
         self._lent: deque[tuple[int, Slot]] = deque()  # (sequence number after it, where it lies), unacknowledged
 
@@ -105,9 +105,9 @@ class Session:
         else:
             self.execute(connection.receive_other(segment, now))
 
-    def _write(self, data: memoryview) -> None:
+    def _write(self, data: bytes | memoryview) -> None:
         """The host socket gets it in `settle`."""
-        self._out.append(memoryview(bytes(data)) if self._blocked else data)
+        self._out.append(bytes(data) if self._blocked else data)
         self._out_octets += len(data)
         if self.naming is not None:
             self.naming.client_spoke(data)
@@ -421,13 +421,13 @@ class Session:
             if taken < offered:
                 # Only now will an edge say that there is room again. What waits is copied: it lies in memory that
                 # tun_io is about to use again.
-                self._out = deque(memoryview(bytes(data)) for data in self._out)
+                self._out = deque(map(bytes, self._out))
                 self._blocked = True
                 return
 
     def hold(self) -> None:
         """Give the host socket nothing until `release`, as if it took nothing."""
-        self._out = deque(memoryview(bytes(data)) for data in self._out)
+        self._out = deque(map(bytes, self._out))
         self._blocked = True
 
     def release(self) -> None:
@@ -449,7 +449,7 @@ class Session:
                 rest -= len(first)
                 out.popleft()
             else:
-                out[0] = first[rest:]
+                out[0] = memoryview(first)[rest:]
                 rest = 0
         self.execute(self.connection.socket_took(octets))
 
