@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.calls import Client
+from tests.e2e.calls import Client, client_command, reports
 from tests.internet import Sandbox
 from tests.internet.zones import UNNAMED_V4, UNNAMED_V6
 
@@ -56,9 +56,13 @@ def test_closed_port_is_refused_by_the_far_end(client: Client, name: str) -> Non
     assert max(tcp["seconds"], udp["seconds"]) < SOON
 
 
-def test_address_that_never_answers_gives_no_connection(client: Client) -> None:
-    (report,) = client("connect", "silent.test", "80", "2.5")
-    assert report["error"] == "timeout"
+def test_address_that_never_answers_gives_no_connection(sandbox: Sandbox) -> None:
+    sandbox.run(["dig", "+short", "silent.test", "A", "silent.test", "AAAA"]).ok()
+    # Over both families at the same time.
+    addresses = ("198.18.2.1", "2001:2:0:3::1")
+    both = [sandbox.start(client_command("connect", address, "80", "2.5")) for address in addresses]
+    outcomes = [report["error"] for running in both for report in reports(running.wait(10))]
+    assert outcomes == ["timeout", "timeout"]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +71,11 @@ def test_address_that_never_answers_gives_no_connection(client: Client) -> None:
         ("unreachable.test", "EHOSTUNREACH"),
         ("nowhere.test", "ENETUNREACH"),
         ("prohibited.test", "EHOSTUNREACH"),
+        ("unreachable6.test", "EHOSTUNREACH"),
+        ("nowhere6.test", "ENETUNREACH"),
+        ("prohibited6.test", "EACCES"),
     ],
-    ids=["no host", "no network", "prohibited by a router"],
+    ids=[f"{what}, {family}" for family in ("IPv4", "IPv6") for what in ("no host", "no network", "prohibited")],
 )
 def test_error_of_the_network_is_passed_on(client: Client, name: str, expected: str) -> None:
     tcp, udp = client("connect", name, "80", "--", "datagram", name, "7")

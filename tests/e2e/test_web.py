@@ -69,14 +69,18 @@ def test_large_upload_is_whole(internet: Internet, sandbox: Sandbox, family: str
     received.unlink()
 
 
-def test_two_hundred_parallel_downloads_are_all_correct(internet: Internet, sandbox: Sandbox, folder: Path) -> None:
+@pytest.mark.parametrize("family", ["-4", "-6"], ids=["over IPv4", "over IPv6"])
+def test_two_hundred_parallel_downloads_are_all_correct(
+    internet: Internet, sandbox: Sandbox, folder: Path, family: str
+) -> None:
     expected = internet.parts()
     parallel = ["-Z", "--parallel-immediate", "--parallel-max", "200", "--no-progress-meter", "-f"]
-    sandbox.run(["curl", *parallel, "http://www.test/part/[000-199]", "-o", f"{folder}/#1"], timeout=60).ok()
+    sandbox.run(["curl", family, *parallel, "http://www.test/part/[000-199]", "-o", f"{folder}/#1"], timeout=60).ok()
     assert [sha256(folder / f"{index:03}") for index in range(200)] == expected
 
 
-def test_two_hundred_names_are_resolved_and_fetched_at_once(sandbox: Sandbox, folder: Path) -> None:
+@pytest.mark.parametrize("names", ["n[000-199].test", "m[000-199].test"], ids=["over IPv4", "over IPv6"])
+def test_two_hundred_names_are_resolved_and_fetched_at_once(sandbox: Sandbox, folder: Path, names: str) -> None:
     parallel = ["-Z", "--parallel-immediate", "--parallel-max", "200", "--no-progress-meter", "-f"]
-    sandbox.run(["curl", *parallel, "http://n[000-199].test/hello", "-o", f"{folder}/#1"], timeout=60).ok()
+    sandbox.run(["curl", *parallel, f"http://{names}/hello", "-o", f"{folder}/#1"], timeout=60).ok()
     assert {(folder / f"{index:03}").read_text() for index in range(200)} == {HELLO}

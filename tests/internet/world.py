@@ -92,6 +92,7 @@ link set wan0 up
 route add local {zones.SERVERS_V4} dev lo
 route add local {zones.MANY_V4} dev lo
 route add local {zones.SERVERS_V6} dev lo
+route add local {zones.MANY_V6} dev lo
 route add blackhole {zones.BLACKHOLE_V4}
 route add blackhole {zones.BLACKHOLE_V6}
 route add unreachable {zones.UNREACHABLE_V6}

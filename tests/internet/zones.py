@@ -7,7 +7,7 @@ DNS = ROUTER_V4
 SERVERS_V4, SERVERS_V6 = "198.18.1.0/24", "2001:2:0:2::/64"
 """Every address in them is the servers'. The benchmarking ranges of RFC 2544 and RFC 5180: not routed anywhere."""
 
-MANY_V4 = "198.18.6.0/24"
+MANY_V4, MANY_V6 = "198.18.6.0/24", "2001:2:0:6::/64"
 FRESH_V4, FRESH_V6 = "198.19.0.0/16", "2001:2:0:9::/64"
 """An address for each name of fresh_names.py; the servers' while a test says so."""
 BLACKHOLE_V4, BLACKHOLE_V6 = "198.18.2.0/24", "2001:2:0:3::/64"
@@ -87,9 +87,11 @@ silent      A     198.18.2.1
 silent      AAAA  2001:2:0:3::1
 unreachable A     198.18.3.1
 unreachable AAAA  2001:2:0:4::1
+unreachable6 AAAA 2001:2:0:10::3
 prohibited  A     198.18.4.1
 prohibited6 AAAA  2001:2:0:5::1
 nowhere     A     198.18.5.1
+nowhere6    AAAA  2001:2:0:4::2
 rejected    A     198.18.10.1
 rejected    A     198.18.10.3
 rejected    A     198.18.10.9
@@ -106,6 +108,7 @@ rejected    AAAA  2001:2:0:10::6
 def zone_file() -> str:
     """The zone `test.` in the form of RFC 1035 section 5."""
     many = [f"n{index:03} A 198.18.6.{index}" for index in range(MANY)]
+    many += [f"m{index:03} AAAA 2001:2:0:6::{index:x}" for index in range(MANY)]
     big = [f"big A 198.18.1.{index}" for index in range(100, 200)]
     text = [f'big TXT "{index:03} {"x" * 200}"' for index in range(20)]
     return "\n".join([_ZONE, *many, *big, *text, ""])
