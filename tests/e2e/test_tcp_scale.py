@@ -10,8 +10,10 @@ from tests.e2e.ordering import ask, orders_served, report, words
 from tests.internet import Internet, Sandbox, wait_until
 from tests.internet.orders import ORDERS_PORT
 from tests.internet.usage import Usage, usage
-from tests.internet.zones import ECHO_PORT, ECHO_V4, WWW_V4
+from tests.internet.zones import ECHO_PORT, ECHO_V4, ECHO_V6, WWW_V4, WWW_V6
 
+ECHO, WWW = f"{ECHO_V4},{ECHO_V6}", f"{WWW_V4},{WWW_V6}"
+"""Half of the connections are of either family."""
 IDLE = int(os.environ.get("NETSTACK_E2E_IDLE", "1000"))
 """Idle connections; 10,000 is what a release is tested with."""
 CHURN = float(os.environ.get("NETSTACK_E2E_CHURN", "2"))
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.timeout(120 + 5 * CHURN + IDLE / 50)
 @pytest.fixture(scope="module")
 def captured(internet: Internet) -> Iterator[Sandbox]:
     """A captured network of its own, in which nothing else happens."""
-    with orders_served(internet), internet.sandbox({"allow.networks": '["198.18.0.0/15"]'}) as sandbox:
+    with orders_served(internet), internet.sandbox({"allow.networks": '["198.18.0.0/15", "2001:2::/48"]'}) as sandbox:
         yield sandbox
 
 
@@ -44,15 +46,15 @@ def flows(sandbox: Sandbox) -> int:
 
 
 def test_idle_connections_stay_and_cost_little(internet: Internet, captured: Sandbox) -> None:
-    ask(captured, "churn", WWW_V4, ORDERS_PORT, rate=500, seconds=0.4)
+    ask(captured, "churn", WWW, ORDERS_PORT, rate=500, seconds=0.4)
     wait_until(lambda: flows(captured) == 0, 10, "the first ones are gone")
     before = uses(internet, captured)
-    holding = captured.start(words("hold", ECHO_V4, ECHO_PORT, count=IDLE), stdin=subprocess.PIPE)
+    holding = captured.start(words("hold", ECHO, ECHO_PORT, count=IDLE), stdin=subprocess.PIPE)
     assert holding.stdout.readline().startswith(b"held %d after" % IDLE)
     wait_until(lambda: flows(captured) == IDLE, 10, f"{IDLE} flows are open")
     during = uses(internet, captured)
     # Others are served meanwhile.
-    assert ask(captured, "churn", WWW_V4, ORDERS_PORT, rate=100, seconds=0.5)["errors"] == {}
+    assert ask(captured, "churn", WWW, ORDERS_PORT, rate=100, seconds=0.5)["errors"] == {}
     assert report(holding) == {"errors": {}, "lost_at": []}
     wait_until(lambda: flows(captured) == 0, 10, "all flows are over")
     after = uses(internet, captured)
@@ -67,10 +69,10 @@ def test_idle_connections_stay_and_cost_little(internet: Internet, captured: San
 
 def test_opening_and_closing_leaves_nothing_behind(internet: Internet, captured: Sandbox) -> None:
     # What is only made once, and what is remembered for a while, is made in the first ones.
-    ask(captured, "churn", WWW_V4, ORDERS_PORT, rate=RATE, seconds=1)
+    ask(captured, "churn", WWW, ORDERS_PORT, rate=RATE, seconds=1)
     wait_until(lambda: flows(captured) == 0, 10, "the first ones are gone")
     before = uses(internet, captured)
-    said = ask(captured, "churn", WWW_V4, ORDERS_PORT, rate=RATE, seconds=CHURN, within=40 + CHURN)
+    said = ask(captured, "churn", WWW, ORDERS_PORT, rate=RATE, seconds=CHURN, within=40 + CHURN)
     wait_until(lambda: flows(captured) == 0, 10, "all flows are over")
     after = uses(internet, captured)
     print(said, before, after, sep="\n")

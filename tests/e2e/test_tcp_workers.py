@@ -16,12 +16,14 @@ from tests.e2e.test_leaks import report as client_report
 from tests.internet import Internet, Running, Sandbox, wait_until
 from tests.internet.orders import ORDERS_PORT
 from tests.internet.usage import of
-from tests.internet.zones import ECHO_PORT, ECHO_V4, WWW_V4
+from tests.internet.zones import ECHO_PORT, ECHO_V4, ECHO_V6, WWW_V4, WWW_V6
 
 WORKERS = int(os.environ.get("NETSTACK_E2E_WORKERS", "3"))
 """18 are more than the TUN has spare queues: the rest goes through tun_io."""
 LENT = min(WORKERS + 2, SPARE)  # udp_fwd and dns_filter have one too
 EACH = 20  # connections a worker
+ECHO, WWW = f"{ECHO_V4},{ECHO_V6}", f"{WWW_V4},{WWW_V6}"
+"""Half of the connections are of either family."""
 
 pytestmark = pytest.mark.timeout(150)  # processes are started anew again and again
 
@@ -29,7 +31,7 @@ pytestmark = pytest.mark.timeout(150)  # processes are started anew again and ag
 @pytest.fixture(scope="module")
 def captured(internet: Internet) -> Iterator[Sandbox]:
     """A captured network with three workers; each test leaves it with three and without flows."""
-    settings = {"workers.tcp_fwd": str(WORKERS), "allow.networks": '["198.18.0.0/15"]'}
+    settings = {"workers.tcp_fwd": str(WORKERS), "allow.networks": '["198.18.0.0/15", "2001:2::/48"]'}
     with orders_served(internet), internet.sandbox(settings) as sandbox:
         # For two seconds a new tun_io waits for workers that were there before it to claim their flows.
         started = wait_until(lambda: sandbox.process("tun_io"), 10, "tun_io is ready")["ready_since"]
@@ -53,9 +55,9 @@ def flows(sandbox: Sandbox) -> dict[str, int]:
 
 
 @contextmanager
-def held(sandbox: Sandbox, count: int) -> Iterator[Running]:
+def held(sandbox: Sandbox, count: int, hosts: str = ECHO) -> Iterator[Running]:
     """So many open connections."""
-    running = sandbox.start(words("hold", ECHO_V4, ECHO_PORT, count=count), stdin=subprocess.PIPE)
+    running = sandbox.start(words("hold", hosts, ECHO_PORT, count=count), stdin=subprocess.PIPE)
     try:
         assert running.stdout.readline().startswith(b"held %d after" % count)
         yield running
@@ -89,13 +91,15 @@ def spread(sandbox: Sandbox, total: int) -> dict[str, int]:
     return wait_until(lambda: (now := flows(sandbox)) and sum(now.values()) == total and now, 5, f"{total} flows")  # type: ignore[no-any-return]
 
 
-def test_flows_are_spread(captured: Sandbox) -> None:
-    with held(captured, WORKERS * EACH) as holding:
+@pytest.mark.parametrize("host", [ECHO_V4, ECHO_V6], ids=["IPv4", "IPv6"])
+def test_flows_are_spread(captured: Sandbox, host: str) -> None:
+    with held(captured, WORKERS * EACH, host) as holding:
         assert min(spread(captured, WORKERS * EACH).values()) > EACH // 10
         assert report(holding) == {"errors": {}, "lost_at": []}
 
 
-def test_packets_of_established_flows_do_not_cross_tun_io(captured: Sandbox) -> None:
+@pytest.mark.parametrize("host", [WWW_V4, WWW_V6], ids=["IPv4", "IPv6"])
+def test_packets_of_established_flows_do_not_cross_tun_io(captured: Sandbox, host: str) -> None:
     def packets() -> dict[str, int]:
         counts = {"tun_io": 0, "tcp_fwd": 0}
         for one in captured.status():
@@ -105,7 +109,7 @@ def test_packets_of_established_flows_do_not_cross_tun_io(captured: Sandbox) -> 
 
     wait_until(lambda: lent(captured) == LENT, 10, "every worker has a queue of its own")
     before = packets()
-    ask(captured, "transfer", WWW_V4, ORDERS_PORT, order={"send": 8 << 20}, send=8 << 20)
+    ask(captured, "transfer", host, ORDERS_PORT, order={"send": 8 << 20}, send=8 << 20)
     after = packets()
     assert after["tcp_fwd"] - before["tcp_fwd"] > 100
     assert after["tun_io"] - before["tun_io"] < 10
@@ -130,7 +134,7 @@ def test_a_worker_that_drains_keeps_what_it_has_and_gets_nothing_new(internet: I
 
 
 def test_no_connection_is_lost_while_one_after_the_other_drains(internet: Internet, captured: Sandbox) -> None:
-    making = words("churn", WWW_V4, ORDERS_PORT, rate=100, seconds=90, until_told=True)
+    making = words("churn", WWW, ORDERS_PORT, rate=100, seconds=90, until_told=True)
     running = captured.start(making, stdin=subprocess.PIPE)
     try:
         for name, pid in pids(captured).items():
@@ -153,7 +157,7 @@ def test_a_killed_worker_takes_its_own_flows_with_it_at_once_and_no_others(
         killed = time.time()
         signal_to(internet, pid, "KILL")
         # What is new works at once, before another process is there.
-        assert ask(captured, "churn", WWW_V4, ORDERS_PORT, rate=50, seconds=0.5)["errors"] == {}
+        assert ask(captured, "churn", WWW, ORDERS_PORT, rate=50, seconds=0.5)["errors"] == {}
         wait_for_successor(internet, captured, "tcp_fwd-2", pid)
         outcome = report(holding)
     assert outcome["errors"] == {"ECONNRESET": share}
@@ -167,7 +171,8 @@ def test_flows_go_on_without_tun_io_and_the_next_one_finds_the_queues_claimed(
 ) -> None:
     wait_until(lambda: lent(captured) == LENT, 10, "every worker has a queue of its own")
     with ExitStack() as stack:
-        going = [stack.enter_context(running_client(captured, "flow", ECHO_V4, str(ECHO_PORT))) for _ in range(6)]
+        hosts = [ECHO_V4, ECHO_V6] * 3
+        going = [stack.enter_context(running_client(captured, "flow", host, str(ECHO_PORT))) for host in hosts]
         for one in going:
             check_goes_on(one, 0)
         pid = captured.process("tun_io")["pid"]
@@ -194,11 +199,11 @@ def test_a_worker_that_hangs_takes_nothing_new_with_it(internet: Internet, captu
             wait_until(
                 lambda: lent(captured) == (LENT if WORKERS + 2 > SPARE else LENT - 1), 10, "its queue was taken back"
             )
-            assert ask(captured, "churn", WWW_V4, ORDERS_PORT, rate=50, seconds=0.5)["errors"] == {}
+            assert ask(captured, "churn", WWW, ORDERS_PORT, rate=50, seconds=0.5)["errors"] == {}
         finally:
             signal_to(internet, pid, "CONT")
         wait_until(lambda: lent(captured) == LENT, 10, "it has one again")
-        assert ask(captured, "churn", WWW_V4, ORDERS_PORT, rate=50, seconds=0.5)["errors"] == {}
+        assert ask(captured, "churn", WWW, ORDERS_PORT, rate=50, seconds=0.5)["errors"] == {}
         outcome = report(holding)
     assert set(outcome["errors"]) <= {"ECONNRESET"}
     assert sum(outcome["errors"].values()) < WORKERS * EACH

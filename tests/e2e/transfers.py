@@ -1,6 +1,8 @@
 """A client of tests/internet/orders.py to run in a captured network: does one thing, says what came of it as JSON.
 
 python -m tests.e2e.transfers ACTION HOST PORT JSON
+
+Where there are many connections, HOST may be several with commas between: they take turns.
 """
 
 import errno
@@ -77,14 +79,16 @@ def hold(host: str, port: int, *, count: int) -> Report:
     _raise_limit(count + 100)
     endpoints: list[socket.socket] = []
     errors: dict[str, int] = {}
+    hosts = itertools.cycle(host.split(","))
     began = time.monotonic()
     # In groups, so that no queue of unaccepted connections is what is tested.
     for start in range(0, count, 100):
         group = []
         for _ in range(min(100, count - start)):
-            endpoint = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+            one = next(hosts)
+            endpoint = socket.socket(socket.AF_INET6 if ":" in one else socket.AF_INET)
             endpoint.setblocking(False)
-            endpoint.connect_ex((host, port))
+            endpoint.connect_ex((one, port))
             group.append(endpoint)
         endpoints += group
         _echo_all(group, start, errors)
@@ -124,7 +128,7 @@ def churn(host: str, port: int, *, rate: float, seconds: float, until_told: bool
 
     The server closes every second one first. With until_told the end of standard input ends it before its time.
     """
-    threads, lock, over = 8, threading.Lock(), threading.Event()
+    threads, lock, over, hosts = 8, threading.Lock(), threading.Event(), host.split(",")
     counts = {"done": 0}
     errors: dict[str, int] = {}
     began = time.monotonic()
@@ -138,7 +142,7 @@ def churn(host: str, port: int, *, rate: float, seconds: float, until_told: bool
             if over.wait(max(due - time.monotonic(), 0)) or time.monotonic() > began + seconds:
                 return
             try:
-                _once(host, port, index)
+                _once(hosts[index // 2 % len(hosts)], port, index)
             except OSError as error:
                 with lock:
                     errors[_name(error)] = errors.get(_name(error), 0) + 1
