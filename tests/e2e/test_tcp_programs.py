@@ -27,6 +27,10 @@ from tests.internet.programs import (
 
 MEBIBYTE = 1 << 20
 
+# What takes its time is done over the one family in one direction, and over the other in the other.
+V4, V6 = "v4.test", "v6.test"
+NAMES = pytest.mark.parametrize("name", [V4, V6], ids=["IPv4", "IPv6"])
+
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -49,31 +53,38 @@ def sample(folder: Path) -> tuple[Path, str]:
 # --- the web --------------------------------------------------------------------------------------------------------
 
 
-def test_wget_fetches_a_whole_file_and_the_rest_of_one(internet: Internet, sandbox: Sandbox, folder: Path) -> None:
+@NAMES
+def test_wget_fetches_a_whole_file_and_the_rest_of_one(
+    internet: Internet, sandbox: Sandbox, folder: Path, name: str
+) -> None:
     expected = internet.parts()[199]
     wget: list[str | Path] = ["wget", "-nv", "-P", folder]
-    sandbox.run([*wget, "http://www.test/part/199"]).ok()
+    sandbox.run([*wget, f"http://{name}/part/199"]).ok()
     with (folder / "199").open("r+b") as file:
         file.truncate(100_000)
-    sandbox.run([*wget, "-c", f"--ca-certificate={internet.ca}", "https://www.test/part/199"]).ok()
+    sandbox.run([*wget, "-c", f"--ca-certificate={internet.ca}", f"https://{name}/part/199"]).ok()
     assert sha256(folder / "199") == expected
 
 
-def test_http2_carries_many_streams_in_one_connection(internet: Internet, sandbox: Sandbox, folder: Path) -> None:
+@NAMES
+def test_http2_carries_many_streams_in_one_connection(
+    internet: Internet, sandbox: Sandbox, folder: Path, name: str
+) -> None:
     expected = internet.parts()[:60]
     curl: list[str | Path] = ["curl", "-sS", "-f", "--http2", "--cacert", internet.ca, "-Z", "--parallel-max", "60"]
-    urls = ["https://www.test/part/[000-059]", "-o", f"{folder}/#1", "-w", "%{http_version} %{num_connects}\\n"]
+    urls = [f"https://{name}/part/[000-059]", "-o", f"{folder}/#1", "-w", "%{http_version} %{num_connects}\\n"]
     rows = [line.split() for line in sandbox.run([*curl, *urls], timeout=20).ok().text.splitlines()]
     assert [sha256(folder / f"{index:03}") for index in range(60)] == expected
     assert {version for version, _ in rows} == {"2"}
     assert sum(int(connects) for _, connects in rows) == 1
 
 
-def test_http2_upload_is_whole(internet: Internet, sandbox: Sandbox, sample: tuple[Path, str]) -> None:
+@NAMES
+def test_http2_upload_is_whole(internet: Internet, sandbox: Sandbox, sample: tuple[Path, str], name: str) -> None:
     path, expected = sample
-    url = "https://www.test/upload/h2"
+    url = f"https://{name}/upload/{name}"
     sandbox.run(["curl", "-sS", "-f", "--http2", "--cacert", internet.ca, "-T", path, url], timeout=20).ok()
-    assert sha256(internet.uploaded("h2")) == expected
+    assert sha256(internet.uploaded(name)) == expected
 
 
 # --- git, ssh, scp, rsync -------------------------------------------------------------------------------------------
@@ -81,11 +92,11 @@ def test_http2_upload_is_whole(internet: Internet, sandbox: Sandbox, sample: tup
 
 @pytest.fixture(params=["HTTP", "SSH"])
 def remote(request: pytest.FixtureRequest, programs: Programs) -> tuple[str, dict[str, str]]:
-    """The URL of a repository, and the environment that git needs for it."""
+    """The URL of a repository but for the host's name, and the environment that git needs for it."""
     if request.param == "HTTP":
-        return f"http://www.test:{GIT_HTTP_PORT}/project.git", {}
+        return f"http://{{}}:{GIT_HTTP_PORT}/project.git", {}
     ssh = " ".join(str(word) for word in ["ssh", *programs.ssh_options()])
-    return f"ssh://root@www.test{programs.folder}/git/project.git", {"GIT_SSH_COMMAND": ssh}
+    return f"ssh://root@{{}}{programs.folder}/git/project.git", {"GIT_SSH_COMMAND": ssh}
 
 
 def test_git_clones_pushes_and_pulls(
@@ -98,22 +109,26 @@ def test_git_clones_pushes_and_pulls(
         return sandbox.run(["git", *words], timeout=20, environment=environment).ok().text
 
     one, two = folder / "one", folder / "two"
-    git("clone", "-q", url, one)
-    git("clone", "-q", "--depth", "1", url, two)
-    git("-C", one, *commit)
-    git("-C", one, "push", "-q")
-    git("-C", two, "pull", "-q")
+    git("clone", "-q", url.format(V4), one)
+    git("clone", "-q", "--depth", "1", url.format(V6), two)
+    # Each has its turn at either end.
+    for pushes, pulls in ((one, two), (two, one)):
+        git("-C", pushes, *commit)
+        git("-C", pushes, "push", "-q")
+        git("-C", pulls, "pull", "-q")
+        assert git("-C", one, "rev-parse", "HEAD") == git("-C", two, "rev-parse", "HEAD")
     git("-C", one, "fsck", "--full", "--strict")
-    assert git("-C", one, "rev-parse", "HEAD") == git("-C", two, "rev-parse", "HEAD")
     for version in range(1, 6):
-        assert sha256(one / f"data-{version}") == sha256(programs.folder / "source" / f"data-{version}")
+        expected = sha256(programs.folder / "source" / f"data-{version}")
+        assert [sha256(clone / f"data-{version}") for clone in (one, two)] == [expected] * 2
 
 
+@NAMES
 def test_ssh_carries_both_directions_and_the_exit_code(
-    programs: Programs, sandbox: Sandbox, sample: tuple[Path, str]
+    programs: Programs, sandbox: Sandbox, sample: tuple[Path, str], name: str
 ) -> None:
     path, expected = sample
-    ssh = ["ssh", *programs.ssh_options(), "root@www.test"]
+    ssh = ["ssh", *programs.ssh_options(), f"root@{name}"]
     done = sandbox.run([*ssh, "tee /dev/stderr | sha256sum; exit 7"], stdin=path.read_bytes(), timeout=20)
     assert done.code == 7
     assert done.text.split()[0] == expected
@@ -143,8 +158,9 @@ def read_until(descriptor: int, wanted: bytes, within: float = 10) -> bytes:
     return said
 
 
-def test_ssh_is_interactive(programs: Programs, sandbox: Sandbox) -> None:
-    ssh = ["ssh", "-tt", *programs.ssh_options(), "root@www.test", "env PS1='> ' HISTFILE= sh"]
+@NAMES
+def test_ssh_is_interactive(programs: Programs, sandbox: Sandbox, name: str) -> None:
+    ssh = ["ssh", "-tt", *programs.ssh_options(), f"root@{name}", "env PS1='> ' HISTFILE= sh"]
     with terminal(33, 101) as (ours, theirs):
         running = sandbox.start(ssh, stdin=theirs, stdout=theirs, stderr=theirs)
         read_until(ours, b"> ")
@@ -172,10 +188,11 @@ def test_scp_copies_there_and_back(programs: Programs, sandbox: Sandbox, sample:
     path, expected = sample
     options = programs.ssh_options()
     there = path.with_name("there")
-    for scp in (["scp", "-q"], ["scp", "-q", "-O"]):  # over SFTP, and as it was before
-        sandbox.run([*scp, *options, path, f"root@www.test:{there}"], timeout=20).ok()
+    # Over SFTP, and as it was before.
+    for scp, up, down in ((["scp", "-q"], V4, V6), (["scp", "-q", "-O"], V6, V4)):
+        sandbox.run([*scp, *options, path, f"root@{up}:{there}"], timeout=20).ok()
         assert sha256(there) == expected
-        sandbox.run([*scp, *options, f"root@www.test:{there}", path.with_name("back")], timeout=20).ok()
+        sandbox.run([*scp, *options, f"root@{down}:{there}", path.with_name("back")], timeout=20).ok()
         assert sha256(path.with_name("back")) == expected
 
 
@@ -186,13 +203,13 @@ def test_rsync_copies_a_tree_and_then_only_what_changed(
     ssh = " ".join(str(word) for word in ["ssh", *programs.ssh_options()])
     rsync = ["rsync", "-a", "--no-whole-file", "--stats", "-e", ssh]
     source = folder / "tree"
-    sandbox.run([*rsync, f"root@www.test:{internet.directory}/files/part/", source], timeout=20).ok()
+    sandbox.run([*rsync, f"root@{V4}:{internet.directory}/files/part/", source], timeout=20).ok()
     assert [sha256(source / f"{index:03}") for index in range(200)] == internet.parts()
     with (source / "100").open("r+b") as file:
         file.seek(50_000)
         file.write(b"changed")
-    said = sandbox.run([*rsync, "-c", f"{source}/", f"root@www.test:{folder}/copy"], timeout=20).ok()
-    again = sandbox.run([*rsync, "-c", f"{source}/", f"root@www.test:{folder}/copy"], timeout=20).ok()
+    said = sandbox.run([*rsync, "-c", f"{source}/", f"root@{V6}:{folder}/copy"], timeout=20).ok()
+    again = sandbox.run([*rsync, "-c", f"{source}/", f"root@{V4}:{folder}/copy"], timeout=20).ok()
     assert [sha256(folder / "copy" / f"{index:03}") for index in range(200)] == [
         sha256(source / f"{index:03}") for index in range(200)
     ]
@@ -203,27 +220,32 @@ def test_rsync_copies_a_tree_and_then_only_what_changed(
 # --- databases ------------------------------------------------------------------------------------------------------
 
 
-def test_psql_asks_copies_in_copies_out_and_cancels(programs: Programs, sandbox: Sandbox, folder: Path) -> None:
+@NAMES
+def test_psql_asks_copies_in_copies_out_and_cancels(
+    programs: Programs, sandbox: Sandbox, folder: Path, name: str
+) -> None:
     table = folder / "table"
     rows = "".join(f"{index}\t{hashlib.sha256(b'%d' % index).hexdigest()}\n" for index in range(50_000))
     table.write_text(rows)
     script = f"""
-        create table sums (number integer primary key, sum text);
+        create temporary table sums (number integer primary key, sum text);
         \\copy sums from '{table}'
         select count(*), md5(string_agg(sum, '' order by number)) from sums;
         \\copy (select * from sums order by number) to '{folder}/out'
         set statement_timeout = 300;
         select 'slept' from pg_sleep(5);
     """
-    done = sandbox.run([*programs.psql(), "-h", "www.test", "-v", "ON_ERROR_STOP=0"], stdin=script.encode(), timeout=20)
+    done = sandbox.run([*programs.psql(), "-h", name, "-v", "ON_ERROR_STOP=0"], stdin=script.encode(), timeout=20)
     together = "".join(line.split("\t")[1] for line in rows.splitlines())
     assert done.text.splitlines() == [f"50000|{hashlib.md5(together.encode()).hexdigest()}"]
     assert "canceling statement" in done.messages
     assert (folder / "out").read_text() == rows
 
 
-def test_redis_cli_in_a_pipeline(programs: Programs, sandbox: Sandbox, folder: Path) -> None:
-    cli = ["redis-cli", "-h", "www.test", "-p", str(REDIS_PORT)]
+@NAMES
+def test_redis_cli_in_a_pipeline(programs: Programs, sandbox: Sandbox, folder: Path, name: str) -> None:
+    cli = ["redis-cli", "-h", name, "-p", str(REDIS_PORT)]
+    sandbox.run([*cli, "FLUSHALL"]).ok()
     commands = b"".join(b"SET key:%d %s\r\n" % (index, b"%d" % (index * index)) for index in range(50_000))
     said = sandbox.run([*cli, "--pipe"], stdin=commands, timeout=20).ok().text
     assert "errors: 0, replies: 50000" in said
@@ -241,7 +263,7 @@ def test_redis_cli_in_a_pipeline(programs: Programs, sandbox: Sandbox, folder: P
 @pytest.mark.parametrize(
     ("what", "port"), [("websocket", STREAMS_PORT), ("grpc", GRPC_PORT)], ids=["WebSocket", "gRPC"]
 )
-@pytest.mark.parametrize("name", ["v4.test", "v6.test"], ids=["IPv4", "IPv6"])
+@NAMES
 def test_long_conversations_in_one_connection(
     programs: Programs, sandbox: Sandbox, name: str, what: str, port: int
 ) -> None:
