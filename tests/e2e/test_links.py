@@ -1,6 +1,7 @@
 """One instance on two hosts: tun_io and tracker on the one, the workers of TCP on the other, CURVE in between.
 
-The other host is a network namespace with a clock of its own (time_namespaces(7)). It alone can reach the server.
+The other host is a network namespace with a clock of its own (time_namespaces(7)). It alone can reach the server. Where
+the family is not said, the link and what it carries are of IPv4.
 """
 
 import hashlib
@@ -18,8 +19,8 @@ from tests.internet import Internet, wait_until
 from tests.internet.machine import Finished, Running
 from tests.internet.world import NETSTACK, UPSTREAM
 
-LISTEN = "tcp://198.18.7.1:5700"
-SERVER = "198.18.7.9"  # an address of the other host
+LISTEN, LISTEN_V6 = "tcp://198.18.7.1:5700", "tcp://[2001:2:0:7::1]:5700"
+SERVER, SERVER_V6 = "198.18.7.9", "2001:2:0:7::9"  # addresses of the other host
 SIZE = 20_000_000  # octets
 AHEAD = 500_000  # seconds that the other host's CLOCK_MONOTONIC is ahead
 
@@ -27,10 +28,17 @@ NETWORK = f"""
 ip netns add captured
 ip netns add far
 ip link add near0 type veth peer name far0 netns far
+ip link set near0 addrgenmode none
 ip address add 198.18.7.1/30 dev near0
+ip address add 2001:2:0:7::1/126 dev near0 nodad
+ip address add fe80::1/64 dev near0 nodad
 ip link set near0 up
+ip -n far link set far0 addrgenmode none
 ip -n far address add 198.18.7.2/30 dev far0
+ip -n far address add 2001:2:0:7::2/126 dev far0 nodad
+ip -n far address add fe80::2/64 dev far0 nodad
 ip -n far address add {SERVER}/32 dev lo
+ip -n far address add {SERVER_V6}/128 dev lo
 ip -n far link set far0 up
 ip -n far link set lo up
 install -d -o 65532 -g 65532 -m 700 /run/near /run/far
@@ -45,6 +53,7 @@ class TwoHosts:
         self.folder = folder
         self.public = {name: keys.generate(folder / name).hex() for name in ("near", "far", "stranger")}
         self.log = folder / "near.log"
+        self.listen = LISTEN
 
     def near(self, command: str, *words: str | Path) -> list[str | Path]:
         return [NETSTACK, command, "--run-dir", "/run/near", *words]
@@ -53,7 +62,7 @@ class TwoHosts:
         stages = [word for stage in ("tracker", "tun_io", "dns_filter", "udp_fwd") for word in ("--stage", stage)]
         all_settings = (
             f'dns.upstreams=["{UPSTREAM}"]', "capture.kind=name", "capture.name=captured", *settings,
-            f'allow.networks=["{SERVER}"]', f"links.listen={LISTEN}",
+            f'allow.networks=["{SERVER}", "{SERVER_V6}"]', f"links.listen={self.listen}",
         )  # fmt: skip
         with self.log.open("wb") as log:
             return self.internet.host.start(
@@ -81,7 +90,7 @@ class TwoHosts:
 
     def start_far(self, *settings: str, stage: str = "tcp_fwd", log: str = "far.log") -> AbstractContextManager[None]:
         """A stage runs on the far host."""
-        words = [word for setting in (f"links.connect={LISTEN}", *settings) for word in ("-s", setting)]
+        words = [word for setting in (f"links.connect={self.listen}", *settings) for word in ("-s", setting)]
         return self.far([NETSTACK, "up", "--stage", stage, "--run-dir", "/run/far", *words], log=log)
 
     def said(self, log: str) -> str:
@@ -96,9 +105,9 @@ class TwoHosts:
     def captured(self, *command: str, timeout: float = 20) -> Finished:
         return self.internet.host.run(["ip", "netns", "exec", "captured", *command], timeout=timeout)
 
-    def fetched(self) -> Finished:
+    def fetched(self, server: str = SERVER) -> Finished:
         self.until_said("near.log", "tun_io-0 ready")
-        return self.captured("curl", "-sS", "-m", "15", f"http://{SERVER}:8000/data", timeout=20)
+        return self.captured("curl", "-sS", "-m", "15", f"http://{server}:8000/data", timeout=20)
 
 
 @contextmanager
@@ -120,7 +129,7 @@ def two(internet: Internet) -> Iterator[TwoHosts]:
         two = TwoHosts(internet, folder)
         (folder / "www").mkdir()
         (folder / "www" / "data").write_bytes(os.urandom(SIZE))
-        serve = ["python3", "-m", "http.server", "--directory", folder / "www", "--bind", SERVER, "8000"]
+        serve = ["python3", "-m", "http.server", "--directory", folder / "www", "--bind", "::", "8000"]  # and 0.0.0.0
         stack.enter_context(two.far(serve, log="server.log"))
         wait_until(
             lambda: internet.host.run(["ip", "netns", "exec", "far", "ss", "-ltn"]).text.count(":8000"), 10, "it serves"
@@ -129,23 +138,33 @@ def two(internet: Internet) -> Iterator[TwoHosts]:
 
 
 @pytest.fixture
-def near(two: TwoHosts) -> Iterator[TwoHosts]:
-    """With the gateway's processes running, and keys."""
+def near(two: TwoHosts, request: pytest.FixtureRequest) -> Iterator[TwoHosts]:
+    """With the gateway's processes running, and keys. A parameter is where it listens."""
     peers = f"links.peers.far={two.public['far']}"
+    two.listen = getattr(request, "param", LISTEN)
     with ended(two.start_near(f"links.key_file={two.folder / 'near'}", peers)):
         two.until_said("near.log", "udp_fwd-0 is here")
         yield two
+    two.listen = LISTEN
 
 
-def test_what_a_client_fetches_travels_through_the_worker_on_the_other_host(near: TwoHosts) -> None:
+@pytest.mark.parametrize(
+    ("near", "server", "unknown"),
+    [(LISTEN, SERVER, "198.18.7.2"), (LISTEN_V6, f"[{SERVER_V6}]", "[2001:2:0:7::2]")],
+    ids=["IPv4", "IPv6"],
+    indirect=["near"],
+)
+def test_what_a_client_fetches_travels_through_the_worker_on_the_other_host(
+    near: TwoHosts, server: str, unknown: str
+) -> None:
     with near.start_far(*near.with_keys("far")):
         near.until_said("near.log", "tcp_fwd-0-localhost is here")
-        direct = near.internet.host.run(["curl", "-sS", "-m", "2", f"http://{SERVER}:8000/"])
+        direct = near.internet.host.run(["curl", "-sS", "-m", "2", f"http://{server}:8000/"])
         assert direct.code != 0, "only the other host can reach the server"
-        fetched = near.fetched().ok()
+        fetched = near.fetched(server).ok()
         expected = (near.folder / "www" / "data").read_bytes()
         assert hashlib.sha256(fetched.out).digest() == hashlib.sha256(expected).digest()
-        assert near.captured("curl", "-sS", "-m", "5", "http://198.18.7.2/").code == 7, "not whitelisted: refused"
+        assert near.captured("curl", "-sS", "-m", "5", f"http://{unknown}/").code == 7, "not whitelisted: refused"
         status = near.internet.host.run(near.near("status", "--json")).text
         workers = {one["worker"]: one for one in json.loads(status)["processes"]}
         assert workers["tcp_fwd-0-localhost"]["octets_out"] > SIZE
