@@ -1,5 +1,6 @@
 """TCP both ways at once, slow at either end, closed first by either end; every octet is checked."""
 
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -80,12 +81,12 @@ SLOW_ENDS = {
 def test_slow_ends_get_and_give_everything(sandbox: Sandbox) -> None:
     with ExitStack() as stack:
         running = {}
-        for name, (order, mine) in SLOW_ENDS.items():
-            command = words("transfer", "www.test", ORDERS_PORT, order=order, timeout=60 + SLOW, **mine)
-            running[name] = sandbox.start(command)
-            stack.callback(running[name].stop)
+        for (name, (order, mine)), host in itertools.product(SLOW_ENDS.items(), ("v4.test", "v6.test")):
+            command = words("transfer", host, ORDERS_PORT, order=order, timeout=60 + SLOW, **mine)
+            running[name, host] = sandbox.start(command)
+            stack.callback(running[name, host].stop)
         for name, program in running.items():
             report = said(program.wait(45 + 2 * SLOW).ok().text)
-            print(f"{name}: {report['seconds']:.1f} s")
+            print(f"{' to '.join(name)}: {report['seconds']:.1f} s")
             check(report)
             assert report["seconds"] > SLOW / 2, (name, report)
