@@ -101,19 +101,24 @@ def test_runs_without_root(internet: Internet) -> None:
     runtime.mkdir()
     os.chown(runtime, 65534, 65534)
     environment = {"XDG_RUNTIME_DIR": str(runtime)}
-    script = (
-        "id -u; curl -sS http://www.test/hello; curl -sS http://198.18.1.20/; echo $?; ping -c1 -W2 www.test; read x"
-    )
+    script = """
+        id -u
+        for family in -4 -6; do curl -sS $family http://www.test/hello; ping $family -c1 -W2 www.test; done
+        for address in 198.18.1.20 '[2001:2:0:2::20]'; do curl -sS "http://$address/"; echo $?; done
+        echo up; read x
+    """
     words = [*AS_NOBODY, *internet.exec_command(["sh", "-c", script])]
     running = internet.host.start(words, stdin=subprocess.PIPE, environment=environment)
     try:
-        said = b"".join(iter(running.stdout.readline, b"7\n"))
+        said = list(iter(running.stdout.readline, b"up\n"))
         status = internet.host_run([*AS_NOBODY, NETSTACK, "status", "--json"], environment=environment).ok()
         done = running.wait(20, b"\n").ok()
     finally:
         running.stop()
-    assert said == b"65534\nhello from the small internet\n", done
-    assert "0% packet loss" in done.text, done
+    assert said[0] == b"65534\n", done
+    assert said.count(b"hello from the small internet\n") == 2, said
+    assert sum(b" 0% packet loss" in line for line in said) == 2, said
+    assert said[-2:] == [b"7\n"] * 2, said
     assert '"queues_lent":2' in status.text, "tcp_fwd and udp_fwd have queues of their own"
 
 

@@ -9,6 +9,8 @@ from tests.internet import Internet, Sandbox, wait_until
 
 CURL = ["curl", "-sS", "--max-time", "5"]
 WWW, BARE = "http://www.test/hello", "http://198.18.1.20/hello"
+BARES = (BARE, "http://[2001:2:0:2::20]/hello")
+AT_WWW = ("http://198.18.1.10/hello", "http://[2001:2:0:2::10]/hello")
 
 
 @pytest.fixture
@@ -18,8 +20,10 @@ def own(internet: Internet) -> Iterator[Sandbox]:
         yield sandbox
 
 
-def reached(sandbox: Sandbox, url: str) -> bool:
-    return sandbox.run([*CURL, url]).code == 0
+def reached(sandbox: Sandbox, *urls: str) -> bool:
+    """All of them, or none: some of them alone is never right."""
+    (is_reached,) = {sandbox.run([*CURL, url]).code == 0 for url in urls}
+    return is_reached
 
 
 def test_leases_and_why_tell_who_opened_what(own: Sandbox) -> None:
@@ -43,16 +47,18 @@ def test_leases_and_why_tell_who_opened_what(own: Sandbox) -> None:
 
 
 def test_why_tells_what_to_type_and_that_opens_it(own: Sandbox) -> None:
-    assert not reached(own, BARE)
-    why = json.loads(own.netstack("why", "198.18.1.20:80/tcp", "--json").ok().text)
-    assert (why["open"], why["refused"]["count"]) == (False, 1)
-    _, *command = why["remedies"][0].split()
-    assert command == ["allow", "198.18.1.20:80/tcp", "--for", "1h"]
-    assert "it is open now, for 60 min" in own.netstack(*command).ok().text
-    assert reached(own, BARE)
-    assert not reached(own, "https://198.18.1.20/hello")
-    own.netstack("revoke", "198.18.1.20:80/tcp").ok()
-    assert not reached(own, BARE)
+    for host in ("198.18.1.20", "[2001:2:0:2::20]"):
+        bare, asked = f"http://{host}/hello", f"{host}:80/tcp"
+        assert not reached(own, bare)
+        why = json.loads(own.netstack("why", asked, "--json").ok().text)
+        assert (why["open"], why["refused"]["count"]) == (False, 1)
+        _, *command = why["remedies"][0].split()
+        assert command == ["allow", asked, "--for", "1h"]
+        assert "it is open now, for 60 min" in own.netstack(*command).ok().text
+        assert reached(own, bare)
+        assert not reached(own, f"https://{host}/hello")
+        own.netstack("revoke", asked).ok()
+        assert not reached(own, bare)
 
 
 def test_a_name_is_denied_at_once_and_taken_back(own: Sandbox) -> None:
@@ -61,25 +67,30 @@ def test_a_name_is_denied_at_once_and_taken_back(own: Sandbox) -> None:
     answer = own.run(["dig", "+tries=1", "www.test"]).ok().text
     assert "status: NXDOMAIN" in answer
     assert "EDE: 15 (Blocked): (name-denied: netstack deny www.test)" in answer
-    assert not reached(own, "http://198.18.1.10/hello")
+    assert not reached(own, *AT_WWW)
     own.netstack("revoke", "www.test").ok()
     assert reached(own, WWW)
 
 
 def test_revoke_cuts_what_is_established(own: Sandbox) -> None:
-    own.run(["dig", "+short", "echo4.test"]).ok()
-    script = "exec 3<>/dev/tcp/echo4.test/7; echo ready >&2; read -t 8 line <&3; echo $?"
-    flow = own.start(["bash", "-c", script])
-    wait_until(lambda: own.process("tcp_fwd")["gauges"]["flows"] > 0, 8, "the connection is there")
-    own.netstack("revoke", "echo4.test").ok()
-    wait_until(lambda: own.process("tcp_fwd")["gauges"]["flows"] == 0, 8, "it was cut")
-    assert flow.wait(10).text.strip() == "1", "the program saw it end, and did not wait for its time"
+    def until_open(count: int) -> None:
+        wait_until(lambda: own.process("tcp_fwd")["gauges"]["flows"] == count, 8, f"{count} connections are open")
+
+    flows = {}
+    for name in ("echo4.test", "echo6.test"):
+        script = f"exec 3<>/dev/tcp/{name}/7; echo ready >&2; read -t 8 line <&3; echo $?"
+        flows[name] = own.start(["bash", "-c", script])
+    until_open(2)
+    for left, (name, flow) in zip((1, 0), flows.items(), strict=True):
+        own.netstack("revoke", name).ok()
+        until_open(left)
+        assert flow.wait(10).text.strip() == "1", "the program saw it end, and did not wait for its time"
 
 
 def test_a_pause_lets_everything_through_and_ends(own: Sandbox) -> None:
     own.netstack("deny", "www.test").ok()
     own.netstack("pause", "1h").ok()
-    assert reached(own, BARE)
+    assert reached(own, *BARES)
     assert reached(own, WWW)
     assert own.run(["dig", "+short", "rebind.test"]).ok().text.strip() == "10.1.2.3"
     status = own.netstack("status")
@@ -87,6 +98,7 @@ def test_a_pause_lets_everything_through_and_ends(own: Sandbox) -> None:
     assert "paused until" in status.text
     own.netstack("pause", "--end").ok()
     wait_until(lambda: not reached(own, BARE), 8, "it is refused again")
+    assert not reached(own, *BARES)
     assert not reached(own, WWW)
     assert own.run(["dig", "+short", "rebind.test"]).ok().text.strip() == ""
     assert own.netstack("status").code == 0
@@ -98,14 +110,14 @@ def test_a_killed_tracker_comes_back_with_its_leases_and_its_rules(own: Sandbox)
     own.kill("tracker")
     assert "198.18.1.10" in own.netstack("leases").ok().text
     own.kill("tcp_fwd")  # whose replica might have known it
-    assert reached(own, "http://198.18.1.10/hello")
+    assert reached(own, *AT_WWW)
     answer = own.run(["dig", "+tries=3", "ads.test"]).ok().text
     assert "status: NXDOMAIN" in answer
 
 
 def test_audit_lets_through_what_it_counts(internet: Internet) -> None:
     with internet.sandbox({"whitelist.mode": "audit", "deny.names": '["www.test"]'}) as sandbox:
-        assert reached(sandbox, BARE)
+        assert reached(sandbox, *BARES)
         assert reached(sandbox, WWW)
         assert sandbox.run(["dig", "+short", "rebind.test"]).ok().text.strip() == "10.1.2.3"
         gauges = [process["gauges"].get("audit", 0) for process in sandbox.status()]

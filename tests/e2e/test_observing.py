@@ -55,13 +55,15 @@ def _is_traced_json(text: str) -> bool:
 @pytest.mark.parametrize(
     ("options", "is_traced"), [([], _is_traced), (["--json"], _is_traced_json)], ids=["for people", "for programs"]
 )
+@pytest.mark.parametrize("letter", ["n", "m"], ids=["IPv4", "IPv6"])
 def test_trace_follows_a_query_and_a_connection_through_the_processes(
-    internet: Internet, sandbox: Sandbox, folder: Path, options: list[str], is_traced: Callable[[str], bool]
-) -> None:
+    internet: Internet, sandbox: Sandbox, folder: Path, letter: str, options: list[str],
+    is_traced: Callable[[str], bool],
+) -> None:  # fmt: skip
     said = folder / "trace"
     with said.open("wb") as file:
         tracing = internet.host.start(sandbox.command("trace", *options), stdout=file)
-    names = (f"n{index:03}.test" for index in itertools.count())
+    names = (f"{letter}{index:03}.test" for index in itertools.count())
 
     def shown() -> bool:
         # Its subscription reaches every process in its own time, so each try is a new query and a new connection.
