@@ -191,16 +191,21 @@ def flow(host: str, port: str, kind: str = "tcp") -> Report:
     return {"error": None, "rounds": rounds}
 
 
-def restless(name: str, *forbidden: str) -> Report:
-    """Try every way out, again and again, until standard input ends: a name, and addresses that no name leads to."""
-    counts = {"fetched": 0, "tried": 0, "reached": 0}
+def restless(names: str, *forbidden: str) -> Report:
+    """Try every way out, again and again, until standard input ends: names, and addresses that no name leads to.
+
+    The names have commas between them; `fetched` is by name.
+    """
+    fetched = dict.fromkeys(names.split(","), 0)
+    counts = {"tried": 0, "reached": 0}
     while not _told_to_end():
-        try:
-            with socket.create_connection((name, 80), 1) as endpoint:
-                endpoint.sendall(b"GET /hello HTTP/1.0\r\n\r\n")
-                counts["fetched"] += bool(endpoint.recv(100))
-        except OSError:
-            pass
+        for name in fetched:
+            try:
+                with socket.create_connection((name, 80), 1) as endpoint:
+                    endpoint.sendall(b"GET /hello HTTP/1.0\r\n\r\n")
+                    fetched[name] += bool(endpoint.recv(100))
+            except OSError:
+                pass
         for address in forbidden:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             for port, kind in ((80, socket.SOCK_STREAM), (7, socket.SOCK_DGRAM), (443, socket.SOCK_DGRAM)):
@@ -213,7 +218,7 @@ def restless(name: str, *forbidden: str) -> Report:
                         counts["reached"] += bool(endpoint.recv(100))
                     except OSError:
                         pass
-    return counts
+    return {**counts, "fetched": fetched}
 
 
 def garbage(device: str, count: str) -> Report:

@@ -64,27 +64,32 @@ def test_nothing_leaks_and_flows_survive_while_each_process_is_killed(internet: 
     kills: dict[str, Killed] = {}
     with internet.capture() as capture, internet.sandbox() as sandbox:
         with (
-            running_client(sandbox, "restless", "www.test", UNNAMED_V4, UNNAMED_V6) as restless,
-            running_client(sandbox, "flow", "echo.test", echo) as tcp,
-            running_client(sandbox, "flow", "echo.test", echo, "udp") as udp,
+            running_client(sandbox, "restless", "v4.test,v6.test", UNNAMED_V4, UNNAMED_V6) as restless,
+            running_client(sandbox, "flow", "echo4.test", echo) as tcp4,
+            running_client(sandbox, "flow", "echo6.test", echo) as tcp6,
+            running_client(sandbox, "flow", "echo4.test", echo, "udp") as udp4,
+            running_client(sandbox, "flow", "echo6.test", echo, "udp") as udp6,
         ):
             for stage in ("tun_io", "dns_filter", "udp_fwd", "tracker"):
                 kills[stage] = sandbox.kill(stage)
-                check_goes_on(tcp, kills[stage].at)
-                check_goes_on(udp, kills[stage].at)
+                for flow in (tcp4, tcp6, udp4, udp6):
+                    check_goes_on(flow, kills[stage].at)
             kills["tcp_fwd"] = sandbox.kill("tcp_fwd")
-            check_goes_on(udp, kills["tcp_fwd"].at)
+            for flow in (udp4, udp6):
+                check_goes_on(flow, kills["tcp_fwd"].at)
             # Nobody holds the lease any more that the cached answer once got.
-            sandbox.run(["curl", "-sS", "--max-time", "5", "http://www.test/hello"]).ok()
-            cut, tried = report(tcp), report(restless)
+            for name in ("v4.test", "v6.test"):
+                sandbox.run(["curl", "-sS", "--max-time", "5", f"http://{name}/hello"]).ok()
+            cuts, tried = [report(tcp4), report(tcp6)], report(restless)
         packets = capture.stop()
     print("\nback after SIGKILL:", ", ".join(f"{stage} {killed.back_after:.2f} s" for stage, killed in kills.items()))
     check_nothing_leaked(packets)
     assert all(killed.back_after < BACK_WITHIN for killed in kills.values()), kills
-    assert cut["error"] == "ECONNRESET"
-    assert cut["ended"] - kills["tcp_fwd"].at < 1, "the reset came at once"
+    for cut in cuts:
+        assert cut["error"] == "ECONNRESET"
+        assert cut["ended"] - kills["tcp_fwd"].at < 1, f"the reset came at once: {cuts}, {kills}"
     assert tried["reached"] == 0
-    assert tried["fetched"]
+    assert all(tried["fetched"].values()), tried
 
 
 def test_flows_of_a_killed_tcp_fwd_are_reset_at_once_and_no_others(internet: Internet) -> None:
