@@ -56,7 +56,7 @@ def test_idle_connections_stay_and_cost_little(internet: Internet, captured: San
     # Others are served meanwhile.
     assert ask(captured, "churn", WWW, ORDERS_PORT, rate=100, seconds=0.5)["errors"] == {}
     assert report(holding) == {"errors": {}, "lost_at": []}
-    wait_until(lambda: flows(captured) == 0, 10, "all flows are over")
+    wait_until(lambda: flows(captured) == 0, 10 + IDLE / 1000, "all flows are over")
     after = uses(internet, captured)
     cost = {stage: (during[stage].memory - before[stage].memory) / IDLE for stage in before}
     print(f"octets per idle flow: {cost}")
