@@ -34,6 +34,7 @@ SHELLS: Final = {
     "services.tcp_fwd.namer": "asks the tracker about names",
     "services.tcp_fwd.poller": "waits for the sockets towards the world",
     "services.tcp_fwd.session": "carries out what a connection decides",
+    "services.tcp_fwd.timing": "sets alarms, and calls sessions",
     "services.tracker.learning": "answers dns_filter, and waits for the store",
     "services.tracker.journal": "a file of leases for the next process",
     "services.tracker.memory": "leases in this process, and their journal",

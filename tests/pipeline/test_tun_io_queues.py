@@ -5,6 +5,7 @@ import contextlib
 import mmap
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -52,10 +53,12 @@ def test_a_fence_comes_back_behind_all_that_was_there_before_it():
         _, _, udp_worker = await one.up()
         for number in range(20):
             count = len(udp_worker.packets)
-            # One more burst than a turn of the loop takes.
+            assert one.process is not None
+            one.process.send_signal(signal.SIGSTOP)  # all is there when it looks: more than a turn of the loop takes
             await one.send(*(packet(SERVER, 9, bytes([each])) for each in range(70)))
             udp_worker.pass_on(packet(SERVER, 9, b"astray"))
             udp_worker.peer.send(Fence(number))
+            one.process.send_signal(signal.SIGCONT)
             await one.until(lambda: len(udp_worker.fences) > number)  # noqa: B023 - waited for within the round
             assert udp_worker.fences[-1] == (number, count + 71)
 
