@@ -5,11 +5,9 @@ forwarders read what they are given. `NETSTACK_FUZZ=1000000` tries so many; it t
 memory of the process too.
 """
 
-import gc
 import os
 import random
 from collections import Counter
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -35,6 +33,7 @@ from services.tun_io.classify import Classifier, Kind
 from services.tun_io.reassembly import MAX_DATAGRAMS, MAX_OCTETS, Reassembler
 from services.tun_io.refusing import Refuser
 from services.udp_fwd import echo
+from tests.resident import resident
 
 TRIES: Final = int(os.environ.get("NETSTACK_FUZZ", "6000"))
 IS_LONG: Final = TRIES >= 100_000
@@ -236,20 +235,11 @@ def test_mutated_packets_are_counted_or_right_and_leave_nothing_behind() -> None
             print(f"packet {number} of seed {SEED}: {octets.hex()}")
             raise
         if number == TRIES // 10:
-            baseline = _resident()
+            baseline = resident()
     assert set(way.taken) == set(Kind), way.taken
     assert way.taken.total() > TRIES // 10, "too few were taken to say anything"
     assert len(way.counted) > 8, way.counted
     if IS_LONG:
-        growth = _resident() - baseline
+        growth = resident() - baseline
         print(f"{TRIES:,} packets, {way.taken.total():,} taken, {way.counted}, {growth} KiB more than after a tenth")
         assert growth < MAX_GROWTH
-
-
-def _resident() -> int:
-    """KiB."""
-    gc.collect()
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1])
-    raise AssertionError("no RssAnon")

@@ -3,7 +3,6 @@
 `NETSTACK_FUZZ=1000000` tries so many; it takes some minutes, and looks at the memory of the process too.
 """
 
-import gc
 import os
 import random
 from pathlib import Path
@@ -23,6 +22,7 @@ from services.dns_filter.policy import Policy
 from services.dns_filter.query import Query, UnanswerableError, answers, emit_upstream, parse
 from services.dns_filter.reading import read
 from services.dns_filter.reply import emit_answer, emit_refusal
+from tests.resident import resident
 
 TRIES: Final = int(os.environ.get("NETSTACK_FUZZ", "8000"))
 IS_LONG: Final = TRIES >= 100_000
@@ -165,10 +165,10 @@ def test_mutated_messages_do_no_harm_and_leave_nothing_behind() -> None:
             print(f"message {number} of seed {SEED}: {octets.hex()}")
             raise
         if number == TRIES // 10:
-            baseline = _resident()
+            baseline = resident()
     assert one.read > TRIES // 10, "too few were taken for messages to say anything"
     if IS_LONG:
-        growth = _resident() - baseline
+        growth = resident() - baseline
         print(f"{TRIES:,} messages, {one.read:,} read, {growth} KiB more than after a tenth of them")
         assert growth < MAX_GROWTH
 
@@ -179,12 +179,3 @@ def _asked_by(octets: bytes) -> Query | None:
         return parse(b"\0\1\1\0\0\1\0\0\0\0\0\0" + octets[12 : dns.question_end(octets)])
     except (MalformedMessageError, UnanswerableError):
         return None
-
-
-def _resident() -> int:
-    """KiB."""
-    gc.collect()
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1])
-    raise AssertionError("no RssAnon")
