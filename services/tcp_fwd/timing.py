@@ -91,11 +91,15 @@ class Timing:
 
     def _watch_connects(self) -> None:
         now = self._now()
-        while self._connecting:
-            oldest = next(iter(self._connecting))
-            due = oldest.connect_at + self._connect_timeout
-            if due > now:
-                self._alarm(due, self._watch_connects)
-                return
-            oldest.connect_timed_out()
-        self._watches_connects = False
+        try:
+            while self._connecting:
+                oldest = next(iter(self._connecting))
+                if oldest.connect_at + self._connect_timeout > now:
+                    break
+                del self._connecting[oldest]
+                oldest.connect_timed_out()
+        finally:  # also where one failed: the others have their time too
+            self._watches_connects = len(self._connecting) > 0
+            if self._watches_connects:
+                oldest = next(iter(self._connecting))
+                self._alarm(oldest.connect_at + self._connect_timeout, self._watch_connects)

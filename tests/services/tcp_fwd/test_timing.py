@@ -4,6 +4,8 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from services.tcp_fwd.receiving import DELAYED_ACK
 from services.tcp_fwd.timing import Timing
 
@@ -96,6 +98,17 @@ def test_a_connect_that_takes_too_long_ends_and_others_do_not():
     bench.timing.connect_ended(second)
     bench.clock.wait(CONNECT)
     assert [one.said for one in (first, second, third)] == [[("connect", 130.0)], [], [("connect", 131.0)]]
+
+
+def test_one_that_fails_does_not_keep_the_others_waiting():
+    bench = Bench()
+    bench.session().connects().connect_timed_out = None
+    bench.clock.wait(1.0)
+    other = bench.session().connects()
+    with pytest.raises(TypeError):
+        bench.clock.wait(CONNECT)
+    bench.clock.wait(CONNECT)
+    assert other.said == [("connect", 131.0)]
 
 
 def test_connects_share_one_alarm():
